@@ -1,0 +1,55 @@
+"""Fixtures shared by all tests: where golden and real data lie, and a warm XLA cache."""
+
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+
+import jax
+import pytest
+from absl import flags
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+CACHE = pathlib.Path(os.environ.get("VSSL_TEST_CACHE", ROOT / ".pytest_cache" / "xla"))
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+# Grain's worker processes read absl flags, which nobody parses under pytest.
+if not flags.FLAGS.is_parsed():
+  flags.FLAGS.mark_as_parsed()
+
+
+def golden_root() -> pathlib.Path:
+  """The folder that holds `tca/`, ...: VSSL_GOLDEN, else the project's copy, else the shared one."""
+  if "VSSL_GOLDEN" in os.environ:
+    return pathlib.Path(os.environ["VSSL_GOLDEN"])
+  return ROOT / "tests" / "golden" / "data"
+
+
+def data_root() -> pathlib.Path:
+  """The folder that holds `annotations/`, `clips/`, `davis/`: VSSL_DATA, else ../shared/data."""
+  return pathlib.Path(os.environ.get("VSSL_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> pathlib.Path:
+  root = golden_root()
+  if not root.is_dir():
+    if "VSSL_GOLDEN" in os.environ:
+      pytest.fail(f"VSSL_GOLDEN={root} is not a folder")
+    pytest.skip(f"no golden data in {root}")
+  return root
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+  root = data_root()
+  if not root.is_dir():
+    if "VSSL_DATA" in os.environ:
+      pytest.fail(f"VSSL_DATA={root} is not a folder")
+    pytest.skip(f"no real data in {root}; set VSSL_DATA to run this test")
+  return root

@@ -1,0 +1,78 @@
+"""The rules that make weights and inputs which the golden files do not store."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+
+
+def draw(key: tuple[int, int], shape: tuple[int, ...]) -> np.ndarray:
+  """Standard normal float64 numbers of one Philox key."""
+  return np.random.Generator(np.random.Philox(key=list(key))).standard_normal(shape)
+
+
+def load_cases(folder: pathlib.Path) -> dict:
+  """`names.json` of a golden folder: {case: {seed, scale, params}}."""
+  return json.loads((folder / "names.json").read_text())
+
+
+def make_params(case: dict) -> dict[str, np.ndarray]:
+  """Parameters of one case of `names.json`, in torch names and layouts.
+
+  Two forms exist. Entries {i, name, shape, rule} with one `scale` (TCA), and pairs [name, shape]
+  in sorted order whose rule follows from the name (CycleContrast).
+  """
+  if isinstance(case["params"][0], dict):
+    return {
+      p["name"]: _by_rule(case["seed"], case["scale"], p["i"], tuple(p["shape"]), p["rule"])
+      for p in case["params"]
+    }
+  return {
+    name: _by_name(case["seed"], i, name, tuple(shape))
+    for i, (name, shape) in enumerate(case["params"])
+  }
+
+
+def _by_rule(seed: int, scale: float, i: int, shape: tuple, rule: str) -> np.ndarray:
+  if rule == "zero_int":
+    return np.zeros(shape, np.int64)
+  z = draw((seed, i), shape)
+  if rule == "one_plus":
+    return (1 + 0.1 * np.abs(z)).astype(np.float32)
+  if rule == "normal":
+    return (z * scale).astype(np.float32)
+  raise ValueError(f"names.json holds the unknown rule {rule!r}")
+
+
+COUNTERS = (
+  "num_batches_tracked", "queue_ptr", "queue_cycle_ptr", "queue_labels", "queue_indices",
+)
+
+
+def _by_name(seed: int, i: int, name: str, shape: tuple) -> np.ndarray:
+  if name.endswith(COUNTERS):
+    return np.zeros(shape, np.int64)
+  z = draw((seed, i), shape)
+  if name in ("queue", "queue_cycle"):
+    value = z / np.linalg.norm(z, axis=0)
+  elif name.endswith("running_var"):
+    value = 1 + 0.1 * np.abs(z)
+  elif name.endswith("running_mean"):
+    value = 0.1 * z
+  elif z.ndim >= 2:
+    value = z / np.sqrt(np.prod(shape[1:]))
+  elif name.endswith("weight"):
+    value = 1 + 0.1 * np.abs(z)
+  else:
+    value = 0.1 * z
+  return value.astype(np.float32)
+
+
+def base_seed(folder: pathlib.Path) -> int:
+  """S0 of a TCA folder: from its README, else one below the smallest seed of `names.json`."""
+  readme = folder / "README.md"
+  found = re.search(r"S0\s*=\s*(\d+)", readme.read_text()) if readme.is_file() else None
+  if found:
+    return int(found.group(1))
+  return min(case["seed"] for case in load_cases(folder).values()) - 1

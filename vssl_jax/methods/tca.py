@@ -1,0 +1,114 @@
+"""Temporal Context Aggregation: a Transformer over frame descriptors and a bank of negatives."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from vssl_jax.losses import retrieval
+from vssl_jax.models.transformer import TransformerEncoder
+from vssl_jax.ops import bank as banks
+from vssl_jax.ops import ema
+from vssl_jax.types import ConfigError, Method
+
+LOSSES = ("circle", "info_nce", "triplet", "released_circle")
+
+
+def _loss(name: str, tau: float, gamma: float, margin: float):
+  """The named loss as `(s_p [N], s_n [N, M], mask [N, M]) -> [N]`."""
+  if name == "info_nce":
+    return functools.partial(retrieval.info_nce, tau=tau)
+  if name == "circle":
+    return functools.partial(retrieval.circle, gamma=gamma, margin=margin)
+  if name == "triplet":
+    return functools.partial(retrieval.triplet, margin=margin)
+  if name == "released_circle":
+
+    def released(s_p, s_n, mask):
+      del mask  # the released class knows none
+      logits = jnp.concatenate([s_p[:, None], s_n], axis=1)
+      return retrieval.released_circle(logits, gamma=gamma, margin=margin)
+
+    return released
+  raise ConfigError(f"method.args.loss={name!r} is unknown; choose one of {', '.join(LOSSES)}")
+
+
+def make(*, layers: int = 1, heads: int = 8, feed_forward: int = 2048, dropout: float = 0.2,
+         loss: str = "circle", tau: float = 0.07, gamma: float = 256.0, margin: float = 0.25,
+         bank_size: int = 4096, momentum: float = 0.0, positive_gradient: bool = False,
+         filled_only: bool = False, dtype: str = "float32") -> Method:
+  """TCA as three pure functions. Defaults are the paper's final model (tca spec 13).
+
+  Args:
+    layers, heads, feed_forward, dropout: of the encoder.
+    loss: "circle" (gamma, margin), "info_nce" (tau), "triplet" (margin), "released_circle".
+    bank_size: rows of the memory bank; 0 uses the step's own negatives, with gradient.
+    momentum: of the key encoder; 0 encodes keys with the current parameters.
+    positive_gradient: let the gradient through the positive too (the paper's Figure 4).
+    filled_only: ignore the bank's random initial rows; off in the released code.
+    dtype: of the encoder's matrix products, "float32" or "bfloat16".
+
+  A batch is `{"anchor", "positive", "negative"}`, each `{"x", "length", "group"}`:
+  x [B, T, D], length [B], group [B] for anchor and positive; [B, M, T, D], [B, M], [B, M] for the
+  negatives. Videos of the same group, unless it is -1, are never each other's negatives.
+  """
+  objective = _loss(loss, tau, gamma, margin)
+  model = TransformerEncoder(layers, heads, feed_forward, dropout, jnp.dtype(dtype))
+
+  def init(key, batch):
+    key_params, key_bank = jax.random.split(key)
+    x, length = batch["anchor"]["x"], batch["anchor"]["length"]
+    params = model.init(key_params, x[:1], length[:1])["params"]
+    aux = {}
+    if bank_size:
+      aux["bank"] = banks.init(key_bank, bank_size, x.shape[-1])
+    if momentum:
+      aux["key_params"] = params
+    return params, aux
+
+  def encode(params, videos, key):
+    x, length = videos["x"], videos["length"]
+    x, length = x.reshape(-1, *x.shape[-2:]), length.reshape(-1)
+    rngs = {"dropout": key}
+    return model.apply({"params": params}, x, length, train=True, rngs=rngs)["video"]
+
+  def loss_fn(params, aux, batch, key):
+    keys = jax.random.split(key, 3)
+    key_params = ema.update(aux["key_params"], params, momentum) if momentum else params
+    z_a = encode(params, batch["anchor"], keys[0])
+    if positive_gradient:
+      z_p = encode(params, batch["positive"], keys[1])
+    else:
+      z_p = jax.lax.stop_gradient(encode(key_params, batch["positive"], keys[1]))
+    z_n = encode(key_params if bank_size else params, batch["negative"], keys[2])
+    group_a, group_n = batch["anchor"]["group"], batch["negative"]["group"].reshape(-1)
+    if bank_size:
+      bank = aux["bank"]  # as it was before this step's negatives enter
+      rows, mask = bank.keys, banks.valid(bank, group_a, filled_only=filled_only)
+      aux = {**aux, "bank": banks.push(bank, z_n, group_n)}
+    else:
+      rows = z_n
+      mask = (group_n[None, :] != group_a[:, None]) | (group_a[:, None] < 0)
+    if momentum:
+      aux = {**aux, "key_params": jax.lax.stop_gradient(key_params)}
+    s_p, s_n = jnp.sum(z_a * z_p, axis=-1), z_a @ rows.T
+    value = jnp.mean(objective(s_p, s_n, mask))
+    metrics = _metrics(s_p, s_n, mask) | {"loss": value}
+    if bank_size:
+      metrics["bank_filled"] = aux["bank"].filled / bank_size
+    return value, (aux, metrics)
+
+  def embed(params, aux, inputs):
+    del aux
+    return model.apply({"params": params}, inputs["x"], inputs["length"])
+
+  return Method(init, loss_fn, embed)
+
+
+def _metrics(s_p, s_n, mask) -> dict[str, jax.Array]:
+  """How far the positive stands above the negatives: means, and the share ranked first."""
+  s_p, s_n = jax.lax.stop_gradient((s_p, s_n))
+  hardest = jnp.max(jnp.where(mask, s_n, -1.0), axis=1)
+  mean_n = jnp.sum(jnp.where(mask, s_n, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+  return {"positive": jnp.mean(s_p), "negative": mean_n, "hardest": jnp.mean(hardest),
+          "top1": jnp.mean(s_p > hardest)}

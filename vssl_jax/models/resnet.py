@@ -1,0 +1,124 @@
+"""Residual networks 18, 34 and 50 in torchvision's form (v1.5), on NHWC images."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vssl_jax.models.norm import BatchNorm
+
+# Blocks of each stage, and whether they are bottlenecks.
+BACKBONES = {
+  "resnet18": ((2, 2, 2, 2), False),
+  "resnet34": ((3, 4, 6, 3), False),
+  "resnet50": ((3, 4, 6, 3), True),
+}
+
+fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class ResNet(nn.Module):
+  """Stem and four stages; no classifier.
+
+  The stride of a bottleneck is on its 3x3 convolution. Paddings are those of torch: symmetric,
+  where "SAME" would pad a strided convolution at the end only.
+
+  Attributes:
+    stage_sizes: blocks of each stage.
+    bottleneck: 1x1, 3x3, 1x1 blocks with four times the channels at the end, else two 3x3.
+    width: channels of the stem and base channels of the first stage; they double from stage to
+      stage.
+    groups, running: of the batch norms, see `norm.BatchNorm`.
+    dtype: of the arithmetic (parameters and statistics stay float32); that of the input if None.
+
+  Submodules carry torchvision's names with `_` between stage and block: `layer1_0/conv1`.
+  """
+
+  stage_sizes: tuple[int, ...]
+  bottleneck: bool
+  width: int = 64
+  groups: int = 1
+  running: str = "first"
+  dtype: Any = None
+
+  @property
+  def stage_widths(self) -> tuple[int, ...]:
+    """Channels of the map of each stage."""
+    expansion = 4 if self.bottleneck else 1
+    return tuple(self.width * 2**i * expansion for i in range(len(self.stage_sizes)))
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
+    """Maps normalised images to features.
+
+    Args:
+      x: `[B, H, W, 3]` floating.
+      train: batch norms use the statistics of the batch and move the running ones (make
+        `batch_stats` mutable), else the running ones.
+
+    Returns:
+      `stage1` .. `stage4`: maps after the final ReLU of each stage, of stride 4, 8, 16, 32;
+      `pooled` `[B, C]`: mean of the last map over space.
+    """
+    norm = {"groups": self.groups, "running": self.running, "dtype": self.dtype}
+    x = _conv(self.width, 7, 2, self.dtype, "conv1")(x)
+    x = nn.relu(BatchNorm(**norm, name="bn1")(x, train=train))
+    x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    features = {}
+    for i, blocks in enumerate(self.stage_sizes):
+      for j in range(blocks):
+        x = Block(
+          width=self.width * 2**i, stride=2 if i and not j else 1, bottleneck=self.bottleneck,
+          dtype=self.dtype, norm=norm, name=f"layer{i + 1}_{j}",
+        )(x, train=train)
+      features[f"stage{i + 1}"] = x
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    features["pooled"] = wide.mean(axis=(1, 2)).astype(x.dtype)
+    return features
+
+
+class Block(nn.Module):
+  """A residual block: convolutions, shortcut, ReLU after the sum."""
+
+  width: int
+  stride: int
+  bottleneck: bool
+  dtype: Any
+  norm: dict[str, Any]
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    if self.bottleneck:
+      layers = ((self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1))
+    else:
+      layers = ((self.width, 3, self.stride), (self.width, 3, 1))
+    y = x
+    for k, (channels, size, stride) in enumerate(layers, start=1):
+      y = _conv(channels, size, stride, self.dtype, f"conv{k}")(y)
+      y = BatchNorm(**self.norm, name=f"bn{k}")(y, train=train)
+      if k < len(layers):
+        y = nn.relu(y)
+    if self.stride != 1 or x.shape[-1] != y.shape[-1]:
+      x = _conv(y.shape[-1], 1, self.stride, self.dtype, "downsample_conv")(x)
+      x = BatchNorm(**self.norm, name="downsample_bn")(x, train=train)
+    return nn.relu(x + y)
+
+
+def _conv(channels: int, size: int, stride: int, dtype: Any, name: str) -> nn.Conv:
+  return nn.Conv(
+    channels, (size, size), (stride, stride), padding=(size // 2, size // 2), use_bias=False,
+    dtype=dtype, kernel_init=fan_out_normal, name=name,
+  )
+
+
+def make(backbone: str, **kwargs) -> ResNet:
+  """The ResNet of that name; further arguments are its attributes.
+
+  Raises:
+    ValueError: unknown name.
+  """
+  if backbone not in BACKBONES:
+    raise ValueError(f"unknown backbone {backbone!r}; choose from {', '.join(BACKBONES)}")
+  stage_sizes, bottleneck = BACKBONES[backbone]
+  return ResNet(stage_sizes=stage_sizes, bottleneck=bottleneck, **kwargs)

@@ -1,0 +1,123 @@
+"""The TCA encoder: a post-norm Transformer over time, without positions (tca spec 4)."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vssl_jax.ops.normalise import l2
+
+
+def _uniform(scale: float):
+  """U(-scale, scale): PyTorch's initial values of a linear layer."""
+
+  def init(key, shape, dtype=jnp.float32):
+    return jax.random.uniform(key, shape, dtype, -scale, scale)
+
+  return init
+
+
+class SelfAttention(nn.Module):
+  """Multi-head self-attention whose keys are masked; scores are scaled by sqrt(D / heads).
+
+  Attributes:
+    heads: number of heads; must divide D.
+    dropout: rate on the attention probabilities.
+  """
+
+  heads: int
+  dropout: float
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, mask, *, train: bool):
+    """`x` [B, T, D], `mask` [B, T] bool -> [B, T, D]."""
+    dim = x.shape[-1]
+    if dim % self.heads:
+      raise ValueError(f"heads={self.heads} does not divide the feature size {dim}")
+    xavier = _uniform(math.sqrt(6 / (3 * dim + dim)))
+    qkv = nn.Dense(3 * dim, kernel_init=xavier, dtype=self.dtype, name="in_proj")(x)
+    q, k, v = jnp.split(qkv.reshape(*x.shape[:2], 3 * self.heads, dim // self.heads), 3, axis=2)
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k).astype(jnp.float32) * (dim // self.heads) ** -0.5
+    # A large finite number, not -inf: a row without any valid frame, as batch padding has, would
+    # become NaN.
+    scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
+    weights = nn.softmax(scores, axis=-1)
+    self.sow("intermediates", "attention", weights)
+    weights = nn.Dropout(self.dropout, deterministic=not train)(weights).astype(self.dtype)
+    out = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape)
+    out_init = _uniform(dim**-0.5)
+    return nn.Dense(dim, kernel_init=out_init, dtype=self.dtype, name="out_proj")(out)
+
+
+class EncoderLayer(nn.Module):
+  """Attention and a two-layer ReLU network, each with a residual and a LayerNorm after it."""
+
+  heads: int
+  feed_forward: int
+  dropout: float
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, mask, *, train: bool):
+    """`x` [B, T, D], `mask` [B, T] bool -> [B, T, D]."""
+    dim = x.shape[-1]
+
+    def drop(a):
+      return nn.Dropout(self.dropout, deterministic=not train)(a)
+
+    def linear(size, fan_in, name):
+      init = _uniform(fan_in**-0.5)
+      return nn.Dense(size, kernel_init=init, bias_init=init, dtype=self.dtype, name=name)
+
+    attend = SelfAttention(self.heads, self.dropout, self.dtype, name="self_attn")
+    x = nn.LayerNorm(epsilon=1e-5, name="norm1")(x + drop(attend(x, mask, train=train)))
+    hidden = drop(nn.relu(linear(self.feed_forward, dim, "linear1")(x)))
+    out = linear(dim, self.feed_forward, "linear2")(hidden)
+    return nn.LayerNorm(epsilon=1e-5, name="norm2")(x + drop(out))
+
+
+class TransformerEncoder(nn.Module):
+  """`layers` encoder layers on whitened frame descriptors; equivariant to frame order.
+
+  Attributes:
+    dtype: of the matrix products; parameters, softmax and LayerNorm stay float32.
+  """
+
+  layers: int = 1
+  heads: int = 8
+  feed_forward: int = 2048
+  dropout: float = 0.2
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, length, *, train: bool = False):
+    """Refines frames and pools them.
+
+    Args:
+      x: [B, T, D] frame descriptors, anything after `length`.
+      length: [B] int, true number of frames; may exceed T after a crop.
+
+    Returns:
+      dict: `video` [B, D] unit vectors, the mean over valid frames of the encoder's output;
+      `frames` [B, T, D] unit vectors, zero at padding.
+    """
+    mask = jnp.arange(x.shape[1])[None, :] < length[:, None]
+    y = x
+    for i in range(self.layers):
+      layer = EncoderLayer(self.heads, self.feed_forward, self.dropout, self.dtype,
+                           name=f"layers_{i}")
+      y = layer(y, mask, train=train)
+    return pool(y, mask)
+
+
+def pool(y: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
+  """Video and frame descriptors of `y` [B, T, D] under `mask` [B, T]; see `TransformerEncoder`.
+
+  Frames are not normalised before they are averaged, and the divisor is the number of valid
+  frames inside the window (tca spec 4).
+  """
+  y = jnp.where(mask[..., None], y.astype(jnp.float32), 0.0)
+  count = jnp.maximum(jnp.sum(mask, axis=1), 1)
+  return {"video": l2(jnp.sum(y, axis=1) / count[:, None]), "frames": l2(y)}

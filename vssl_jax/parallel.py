@@ -1,0 +1,100 @@
+"""Mapping computation over devices: one mesh with a `data` axis, on one process or many.
+
+State is replicated, batches are split over the axis, and functions are jitted over the mesh, so a
+loss sees the global batch and XLA inserts the collectives. Numbers don't depend on the number of
+devices, beyond the order of floating-point sums.
+"""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from vssl_jax.types import ConfigError, PyTree
+
+
+def initialise(coordinator: str = "", processes: int = 0, process_id: int = -1) -> None:
+  """Joins the processes of a multi-host run; does nothing for one process.
+
+  Args:
+    coordinator: "host:port" of process 0, or "auto" on TPU pods, SLURM and the like, where JAX
+      finds everything itself; empty for one process.
+  """
+  if not coordinator:
+    return
+  if coordinator == "auto":
+    jax.distributed.initialize()
+    return
+  if processes < 1 or not 0 <= process_id < processes:
+    raise ConfigError(f"--coordinator={coordinator} needs --processes=N and --process_id=0..N-1, "
+                      f"not {processes} and {process_id}")
+  jax.distributed.initialize(coordinator, processes, process_id)
+
+
+def mesh(devices=None) -> Mesh:
+  """All devices (or those given) along one axis, `data`."""
+  devices = jax.devices() if devices is None else devices
+  # Auto: with explicit axes `z @ z.T`, gathers and queue updates raise ShardingTypeError.
+  return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The sharding of state: every device holds all of it."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def over_data(mesh: Mesh) -> NamedSharding:
+  """The sharding of a batch: its first axis split over the devices."""
+  return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def check_batch(batch: int, mesh: Mesh, key: str = "train.batch") -> None:
+  """Raises ConfigError where a global batch can't be split evenly over the devices."""
+  if batch % mesh.size:
+    near = max(mesh.size, round(batch / mesh.size) * mesh.size)
+    raise ConfigError(f"{key}={batch} can't be split evenly over {mesh.size} devices; "
+                      f"use a multiple, for example {near}")
+
+
+def place(batch: PyTree, mesh: Mesh) -> PyTree:
+  """Puts each process's rows of a batch on its devices; the result is the global batch."""
+  sharding = over_data(mesh)
+  return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def host_fn(fn: Callable, mesh: Mesh, *, batch: int) -> Callable:
+  """Makes `fn` a function from NumPy to NumPy that takes any number of rows.
+
+  Rows are processed in blocks of `batch` over all devices; the last block is padded with zeros
+  and the padding dropped. With several processes each passes the same rows and gets all results.
+
+  Args:
+    fn: from a tree of arrays [B, ...] to a tree of arrays [B, ...].
+    batch: rows at a time, rounded up to a multiple of the number of devices.
+  """
+  batch = -(-batch // mesh.size) * mesh.size
+  jitted = jax.jit(fn, out_shardings=replicated(mesh))
+  sharding = over_data(mesh)
+
+  def put(x):
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+  def block(inputs, start):
+    rows = jax.tree.map(lambda x: np.asarray(x[start:start + batch]), inputs)
+    n = jax.tree.leaves(rows)[0].shape[0]
+
+    def pad(x):
+      return np.concatenate([x, np.zeros((batch - n, *x.shape[1:]), x.dtype)]) if n < batch else x
+
+    out = jitted(jax.tree.map(lambda x: put(pad(x)), rows))
+    return jax.tree.map(lambda x: np.asarray(x)[:n], out)
+
+  def call(inputs):
+    n = jax.tree.leaves(inputs)[0].shape[0]
+    if n == 0:
+      raise ValueError("no rows to compute on")
+    blocks = [block(inputs, start) for start in range(0, n, batch)]
+    return jax.tree.map(lambda *x: np.concatenate(x), *blocks)
+
+  return call

@@ -1,0 +1,85 @@
+"""The training loop of every method."""
+
+import time
+from collections.abc import Callable, Iterable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vssl_jax import parallel
+from vssl_jax.checkpoint import Checkpoints
+from vssl_jax.log import Log, progress
+from vssl_jax.types import Method, TrainState
+
+
+def init_state(method: Method, tx: optax.GradientTransformation, batch, seed: int, mesh):
+  """The state before the first step, replicated over the mesh. `batch` is any local batch."""
+
+  def init(key, batch):
+    key_init, key_steps = jax.random.split(key)
+    params, aux = method.init(key_init, batch)
+    return TrainState(jnp.zeros((), jnp.int32), params, aux, tx.init(params), key_steps)
+
+  return jax.jit(init, out_shardings=parallel.replicated(mesh))(jax.random.key(seed), batch)
+
+
+def make_step(method: Method, tx: optax.GradientTransformation, mesh) -> Callable:
+  """`(state, batch) -> (state, metrics)`: one update, jitted over the mesh; the state is donated."""
+
+  def step(state, batch):
+    grad_fn = jax.value_and_grad(method.loss, has_aux=True)
+    key = jax.random.fold_in(state.key, state.step)
+    (_, (aux, metrics)), grads = grad_fn(state.params, state.aux, batch, key)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = metrics | {"grad_norm": optax.global_norm(grads)}
+    return TrainState(state.step + 1, params, aux, opt_state, state.key), metrics
+
+  everywhere, split = parallel.replicated(mesh), parallel.over_data(mesh)
+  return jax.jit(step, in_shardings=(everywhere, split), out_shardings=(everywhere, everywhere),
+                 donate_argnums=0)
+
+
+def fit(state: TrainState, step_fn: Callable, batches: Iterable, *, steps: int, batch: int, mesh,
+        log: Log, checkpoints: Checkpoints, checkpoint_every: int, log_every: int,
+        evaluate: Callable | None = None, eval_every: int = 0,
+        stop: Callable[[], bool] = lambda: False) -> TrainState:
+  """Trains from `state.step` to `steps`, or until `stop()`; the last state is always saved.
+
+  Args:
+    batches: local batches from `state.step` on; the order is a function of seed and step, so the
+      step is all that a checkpoint has to say about the data.
+    batch: global batch size, for the rate in the log.
+    evaluate: called with the state every `eval_every` steps; its numbers go into the log.
+  """
+  first = int(state.step)
+  batches, waited, since = iter(batches), 0.0, (first, time.perf_counter())
+  bar = progress(name="train", total=steps, initial=first, unit="steps")
+  for step in range(first, steps):
+    if stop():
+      break
+    start = time.perf_counter()
+    local = next(batches)
+    waited += time.perf_counter() - start
+    state, metrics = step_fn(state, parallel.place(local, mesh))
+    bar.update()
+    done = step + 1
+    if done % log_every == 0 or done == steps:
+      row = {k: float(v) for k, v in jax.device_get(metrics).items()}
+      elapsed = time.perf_counter() - since[1]
+      row |= {"examples_per_second": (done - since[0]) * batch / elapsed,
+              "data_wait_fraction": waited / elapsed}
+      log.write(step, row)
+      bar.set_postfix(loss=f"{row['loss']:.3f}", wait=f"{row['data_wait_fraction']:.0%}")
+      waited, since = 0.0, (done, time.perf_counter())
+    if evaluate and eval_every and done % eval_every == 0 and done < steps:
+      log.write(step, evaluate(state))
+      since = (done, time.perf_counter())
+    if done % checkpoint_every == 0 and done < steps:
+      checkpoints.save(done, state, {"next_step": done})
+  bar.close()
+  if int(state.step) != checkpoints.latest:
+    checkpoints.save(int(state.step), state, {"next_step": int(state.step)})
+  checkpoints.wait()
+  return state
