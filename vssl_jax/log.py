@@ -19,6 +19,11 @@ def progress(items: Iterable | None = None, *, name: str, total: int | None = No
                    initial=initial, mininterval=interval, dynamic_ncols=True, file=sys.stderr)
 
 
+def write(line: str) -> None:
+  """Prints a line without tearing the progress bar."""
+  tqdm.tqdm.write(line, file=sys.stderr)
+
+
 class Log:
   """Writes a row of numbers a step to `metrics.jsonl` and to TensorBoard.
 

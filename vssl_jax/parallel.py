@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vssl_jax.types import ConfigError, PyTree
@@ -30,6 +31,12 @@ def initialise(coordinator: str = "", processes: int = 0, process_id: int = -1) 
     raise ConfigError(f"--coordinator={coordinator} needs --processes=N and --process_id=0..N-1, "
                       f"not {processes} and {process_id}")
   jax.distributed.initialize(coordinator, processes, process_id)
+
+
+def barrier(name: str) -> None:
+  """Waits for all processes."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
 
 
 def mesh(devices=None) -> Mesh:
@@ -66,14 +73,18 @@ def place(batch: PyTree, mesh: Mesh) -> PyTree:
 def host_fn(fn: Callable, mesh: Mesh, *, batch: int) -> Callable:
   """Makes `fn` a function from NumPy to NumPy that takes any number of rows.
 
-  Rows are processed in blocks of `batch` over all devices; the last block is padded with zeros
-  and the padding dropped. With several processes each passes the same rows and gets all results.
+  Rows are processed in blocks of up to `batch` over all devices. A block is padded with zeros to
+  a power of two a device, so that few sizes are compiled, and the padding dropped. With several
+  processes each passes the same rows and gets all results.
 
   Args:
     fn: from a tree of arrays [B, ...] to a tree of arrays [B, ...].
-    batch: rows at a time, rounded up to a multiple of the number of devices.
+    batch: most rows at a time, rounded up to such a size.
   """
-  batch = -(-batch // mesh.size) * mesh.size
+  def size(rows: int) -> int:
+    return mesh.size << max(0, -(-rows // mesh.size) - 1).bit_length()
+
+  batch = size(batch)
   jitted = jax.jit(fn, out_shardings=replicated(mesh))
   sharding = over_data(mesh)
 
@@ -83,9 +94,10 @@ def host_fn(fn: Callable, mesh: Mesh, *, batch: int) -> Callable:
   def block(inputs, start):
     rows = jax.tree.map(lambda x: np.asarray(x[start:start + batch]), inputs)
     n = jax.tree.leaves(rows)[0].shape[0]
+    missing = size(n) - n
 
     def pad(x):
-      return np.concatenate([x, np.zeros((batch - n, *x.shape[1:]), x.dtype)]) if n < batch else x
+      return np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) if missing else x
 
     out = jitted(jax.tree.map(lambda x: put(pad(x)), rows))
     return jax.tree.map(lambda x: np.asarray(x)[:n], out)

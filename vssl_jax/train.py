@@ -25,7 +25,7 @@ def init_state(method: Method, tx: optax.GradientTransformation, batch, seed: in
 
 
 def make_step(method: Method, tx: optax.GradientTransformation, mesh) -> Callable:
-  """`(state, batch) -> (state, metrics)`: one update, jitted over the mesh; the state is donated."""
+  """`(state, batch) -> (state, metrics)`, one update; jitted over the mesh, donates the state."""
 
   def step(state, batch):
     grad_fn = jax.value_and_grad(method.loss, has_aux=True)
@@ -33,7 +33,7 @@ def make_step(method: Method, tx: optax.GradientTransformation, mesh) -> Callabl
     (_, (aux, metrics)), grads = grad_fn(state.params, state.aux, batch, key)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    metrics = metrics | {"grad_norm": optax.global_norm(grads)}
+    metrics = metrics | {"grad_norm": optax.tree.norm(grads)}
     return TrainState(state.step + 1, params, aux, opt_state, state.key), metrics
 
   everywhere, split = parallel.replicated(mesh), parallel.over_data(mesh)

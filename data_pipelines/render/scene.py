@@ -1,9 +1,9 @@
 """Draws scenes: textured objects of irregular, deforming outline before a textured ground.
 
-Every object is a square of material with coordinates (u, v) in [-1, 1]. At time t the material is
-bent by two shears, each of which moves one coordinate by a wave in the other, and then rotated,
-scaled and moved. Each step has an inverse in closed form, so pixels are looked up in the texture
-exactly where the same formula, run forwards, puts the key points.
+Every object is a square of material with coordinates (u, v), see `material`. At time t it is bent
+by two shears, each of which moves one coordinate by a wave in the other, and then rotated, scaled
+and moved. Each step has an inverse in closed form, so pixels are looked up in the texture exactly
+where the same formula, run forwards, puts the key points.
 """
 
 import dataclasses
@@ -11,13 +11,10 @@ import functools
 
 import numpy as np
 
-from data_pipelines.render import texture
+from data_pipelines.edits import gaussian_blur
+from data_pipelines.render.material import N_POINTS, SPAN, build
 from data_pipelines.render.motion import MOTIONS, Pose, camera_pose, main_pose, wander
 from data_pipelines.render.truth import Truth
-
-N_POINTS = 6
-MAX_OBJECTS = 5
-_SPAN = 1.15  # the texture of an object covers [-_SPAN, _SPAN], its outline stays within 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,19 +57,6 @@ class SceneSpec:
   blur: float = 0.0
 
 
-@dataclasses.dataclass(frozen=True)
-class _Material:
-  """An object's texture (packed [n, n]), size in world units, bend, and key points (u, v)."""
-
-  words: np.ndarray
-  size: float
-  amplitude: np.ndarray
-  wave: np.ndarray
-  rate: np.ndarray
-  phase: np.ndarray
-  points: np.ndarray
-
-
 def render_scene(spec: SceneSpec) -> tuple[np.ndarray, Truth]:
   """Draws one shot.
 
@@ -80,7 +64,7 @@ def render_scene(spec: SceneSpec) -> tuple[np.ndarray, Truth]:
     frames uint8 [T, H, W, 3], and their truth.
   """
   resolution = _power_of_two(2 * spec.height)
-  ground, materials = _build(spec.seed, spec.appearance, spec.n_objects, resolution)
+  ground, materials = build(spec.seed, spec.appearance, spec.n_objects, resolution)
   seconds = np.arange(spec.n_frames) / spec.fps
   t = spec.time + seconds
   to_pixels = _camera(spec, seconds)
@@ -104,50 +88,6 @@ def _power_of_two(n):
 
 def _order(n):
   return [*range(2, n, 2), 0, *range(1, n, 2)]
-
-
-@functools.lru_cache(maxsize=8)
-def _build(seed, appearance, n_objects, resolution):
-  """The ground's texture (packed [n, n]) and the materials of a scene."""
-  rng = np.random.default_rng([seed, 10])
-  kind = texture.APPEARANCES[appearance]
-  drawn = int(rng.integers(2, MAX_OBJECTS + 1))
-  half = max(resolution // 2, 32)
-  ground = texture.paint(rng, kind.ground, kind.ground_colours, half, contrast=0.8)
-  ground = texture.enlarge(ground, resolution // half)
-  materials = [_material(rng, kind.pattern, kind.colours, half, rng.uniform(0.2, 0.27))]
-  for _ in range((drawn if n_objects is None else n_objects) - 1):
-    other = texture.APPEARANCES[rng.integers(len(texture.APPEARANCES))]
-    materials.append(_material(rng, other.pattern, other.colours, half // 2, rng.uniform(0.1, 0.18)))
-  return texture.pack(ground), materials
-
-
-def _material(rng, pattern, colours, n, size):
-  line = ((np.arange(n, dtype=np.float32) + 0.5) / n * 2 - 1) * _SPAN
-  u, v = line[None], line[:, None]
-  turn, radius = np.arctan2(v, u), np.hypot(u, v)
-  orders = np.arange(2, 7)
-  amplitudes = rng.normal(0, 0.22, 5) / orders**0.7
-  shifts = rng.uniform(0, 2 * np.pi, 5)
-
-  def outline(angle):
-    waves = np.cos(np.multiply.outer(angle, orders).astype(np.float32) + shifts)
-    return np.clip(0.72 + waves @ amplitudes.astype(np.float32), 0.4, 0.97)
-
-  depth = outline(turn) - radius
-  image = texture.paint(rng, pattern, colours, n)
-  # A darker rim and a light from above make the flat cut-out look round.
-  relief = np.clip(0.45 + 2.2 * depth, 0.45, 1) * (1.08 - 0.16 * v)
-  image = np.clip(image * relief[..., None], 0, 255).astype(np.uint8)
-  alpha = np.clip((depth * n / (2 * _SPAN) + 0.5) * 127.5, 0, 255).astype(np.uint8)
-  angles = 2 * np.pi * (np.arange(N_POINTS) + rng.uniform(-0.3, 0.3, N_POINTS)) / N_POINTS
-  reach = (outline(angles) * rng.uniform(0.3, 0.75, N_POINTS))[:, None]
-  return _Material(
-    words=texture.pack(image, alpha), size=size,
-    amplitude=rng.uniform(0.04, 0.13, 2), wave=rng.uniform(1.5, 3.0, 2),
-    rate=rng.uniform(1.5, 4.0, 2), phase=rng.uniform(0, 2 * np.pi, 2),
-    points=reach * np.stack([np.cos(angles), np.sin(angles)], 1),
-  )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,7 +170,7 @@ def _draw_object(canvas, labels, label, material, bend, affine):
   high = np.floor(affine[1] + half).astype(int).clip(-1) + 1
   (a0, a1), (k0, k1) = bend.a.astype(np.float32), bend.k.astype(np.float32)
   p = bend.p.astype(np.float32)
-  scale = np.float32(n / (2 * _SPAN))
+  scale = np.float32(n / (2 * SPAN))
   for t in range(len(canvas)):
     (x0, y0), (x1, y1) = low[t], np.minimum(high[t], (width, height))
     if x0 >= x1 or y0 >= y1:
@@ -241,8 +181,8 @@ def _draw_object(canvas, labels, label, material, bend, affine):
     v = inverse[t, 1, 0] * x + (inverse[t, 1, 1] * y + shift[t, 1])
     v -= a1 * np.sin(k1 * u + p[t, 1])
     u -= a0 * np.sin(k0 * v + p[t, 0])
-    column = ((u + _SPAN) * scale).astype(np.int32).clip(0, n - 1)
-    row = ((v + _SPAN) * scale).astype(np.int32).clip(0, n - 1)
+    column = ((u + SPAN) * scale).astype(np.int32).clip(0, n - 1)
+    row = ((v + SPAN) * scale).astype(np.int32).clip(0, n - 1)
     words = flat.take(row * n + column)
     _blend(canvas[t, y0:y1, x0:x1], words)
     labels[t, y0:y1, x0:x1][words >= 0x80000000] = label
@@ -283,14 +223,6 @@ def _expose(image, spec, t):
     np.clip(exposed, 0, 255, out=exposed)
     out[i] = exposed
   return gaussian_blur(out, spec.blur) if spec.blur > 0 else out
-
-
-def gaussian_blur(frames: np.ndarray, radius: float) -> np.ndarray:
-  """Frames uint8 [T, H, W, 3] blurred by Pillow; the radius is in pixels."""
-  from PIL import Image, ImageFilter
-
-  filter_ = ImageFilter.GaussianBlur(radius)
-  return np.stack([np.asarray(Image.fromarray(f).filter(filter_)) for f in frames])
 
 
 def _truth(spec, labels, points):

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from data_pipelines.render import texture
 from data_pipelines.render.truth import Truth
 
-_KINDS = ("sky", "title", "fade", "logo", "credits", "bars", "static", "countdown")
+_KINDS = ("sky", "title", "fade", "logo", "credits", "bars", "sea", "countdown")
 N_STOCK = 16
 _WORDS = "THE NEWS TODAY LIVE PART ONE END STORY WORLD NIGHT FIRST LAST GREAT SMALL".split()
 
@@ -116,11 +116,17 @@ def _bars(rng, height, width, t):
   return np.stack([np.clip(image + 8 * np.sin(5 * s), 0, 255) for s in t]).astype(np.uint8)
 
 
-def _static(rng, height, width, t):
-  tint = np.array(_colour(rng, 60, 256)) / 255
-  grey = rng.integers(0, 200, (len(t), (height + 1) // 2, (width + 1) // 2))
-  snow = grey.repeat(2, 1).repeat(2, 2)[:, :height, :width, None]
-  return (snow * tint).astype(np.uint8)
+def _sea(rng, height, width, t):
+  n = 1 << int(np.ceil(np.log2(max(height, width, 8))))
+  deep, crest = np.array(_colour(rng, 10, 90)), np.array(_colour(rng, 120, 230))
+  swell = [texture.fractal(rng, n, 1.5) for _ in range(2)]
+  frames = []
+  for s in t:
+    shift = int(6 * s * height / 128)
+    waves = np.roll(swell[0], shift, 1) + np.roll(swell[1], (-shift, shift // 2), (1, 0))
+    level = np.clip(1.6 * (waves - 0.7), 0, 1)[:height, :width, None]
+    frames.append(deep + (crest - deep) * level)
+  return np.stack(frames).astype(np.uint8)
 
 
 def _countdown(rng, height, width, t):

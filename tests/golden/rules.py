@@ -69,10 +69,11 @@ def _by_name(seed: int, i: int, name: str, shape: tuple) -> np.ndarray:
   return value.astype(np.float32)
 
 
-def base_seed(folder: pathlib.Path) -> int:
-  """S0 of a TCA folder: from its README, else one below the smallest seed of `names.json`."""
+def base_seeds(folder: pathlib.Path) -> list[int]:
+  """What S0 of a TCA folder may be: the README's word, and one below the seeds of `names.json`."""
+  seeds = []
   readme = folder / "README.md"
   found = re.search(r"S0\s*=\s*(\d+)", readme.read_text()) if readme.is_file() else None
   if found:
-    return int(found.group(1))
-  return min(case["seed"] for case in load_cases(folder).values()) - 1
+    seeds.append(int(found.group(1)))
+  return [*seeds, min(case["seed"] for case in load_cases(folder).values()) - 1]

@@ -63,19 +63,32 @@ def trapezoid_average_precision(ranks: np.ndarray, n_relevant: int | None = None
   return float(np.sum(before + (k + 1) / (ranks + 1.0))) / (2 * n)
 
 
-def interpolated_precision(ranks: np.ndarray, n_relevant: int | None = None,
+def interpolated_precision(scores: np.ndarray, relevant: np.ndarray,
                            points: int = 21) -> np.ndarray:
-  """Largest precision at recall >= 0, ..., 1, evenly spaced; [points]; 0 beyond the last recall.
+  """Largest precision at recall >= 0, ..., 1, as the script of FIVR-200K computes it.
 
-  Arguments and errors as in `average_precision`.
+  Equal scores are one point of the curve, and nothing retrieved counts as precision 1.
+
+  Args:
+    scores: [N] finite.
+    relevant: [N] bool.
+    points: number of evenly spaced recalls.
+
+  Returns:
+    [points] precisions, not increasing.
+
+  Raises:
+    ValueError: as `ranking`, or nothing is relevant.
   """
-  n = _count(ranks, n_relevant)
-  precision = np.arange(1, len(ranks) + 1) / (ranks + 1.0)
-  best = np.zeros(n)
-  best[:len(ranks)] = np.maximum.accumulate(precision[::-1])[::-1]  # at recall >= (k + 1) / P
-  # In whole numbers, since 3 / 20 isn't 3 * 0.05: the first k with k / P >= i / (points - 1).
-  first = -(-np.arange(points) * n // (points - 1))
-  return best[np.maximum(first, 1) - 1]
+  order = ranking(scores)
+  ordered, hits = np.asarray(scores)[order], np.asarray(relevant)[order].cumsum()
+  n = _count((), int(hits[-1]) if len(hits) else 0)
+  last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))  # of each run of ties
+  precision = np.append(1.0, hits[last] / (last + 1.0))
+  recall = np.append(0.0, hits[last] / n)
+  best = np.maximum.accumulate(precision[::-1])[::-1]
+  # The script multiplies, so that 3 of 20 relevant videos don't reach recall 3 * 0.05.
+  return best[np.searchsorted(recall, np.arange(points) * (1 / (points - 1)))]
 
 
 def _count(ranks: np.ndarray, n_relevant: int | None) -> int:

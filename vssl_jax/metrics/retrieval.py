@@ -20,7 +20,6 @@ from vssl_jax.metrics.average_precision import (
   average_precision,
   interpolated_precision,
   ranking,
-  relevant_ranks,
   trapezoid_average_precision,
 )
 
@@ -134,20 +133,22 @@ def precision_recall(scores: np.ndarray, queries: Sequence[str], database: Seque
                      returned: np.ndarray | None = None, points: int = 21) -> dict[str, np.ndarray]:
   """FIVR's interpolated curve: query -> precision [points] at recall 0, ..., 1.
 
-  Unlike in `fivr`, relevant videos without a result enter with score 0. `relevant`: query -> ids,
-  as from `relevant_ids`; queries without an available one are left out.
+  Unlike in `fivr`, every available video without a result, and so the query itself, enters with
+  score 0. `relevant`: query -> ids, as from `relevant_ids`; queries without an available one are
+  left out.
   """
-  table = _Table(scores, queries, database, available, None)
+  table = _Table(scores, queries, database, available, returned)
   curves = {}
   for row, query in enumerate(queries):
     wanted = table.wanted(query, relevant, True)
     if not wanted:
       continue
-    hits, keep, values = table.mask(wanted), table.candidates(row), table.scores[row]
-    if returned is not None:
-      keep, values = keep & (returned[row] | hits), np.where(returned[row], values, 0)
-    ranks = relevant_ranks(values[keep], hits[keep])
-    curves[query] = interpolated_precision(ranks, len(wanted), points)
+    order = table.order(row, table.candidates(row))
+    hits = table.mask(wanted)[order]
+    without = np.arange(len(table.available) - len(order)) < len(wanted) - hits.sum()
+    values = np.append(table.scores[row, order], np.zeros(len(without)))
+    hits = np.append(hits, without)
+    curves[query] = interpolated_precision(values, hits, points)
   return curves
 
 

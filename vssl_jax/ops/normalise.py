@@ -7,8 +7,8 @@ def l2(x: jax.Array, axis: int = -1, eps: float = 1e-12) -> jax.Array:
   """Scales vectors to unit length: `x / max(||x||_2, eps)`.
 
   `sqrt` has an infinite slope at zero, and `0 * inf` in the backward pass is nan; the guard is
-  therefore inside the root, where `max` stops the gradient. A zero vector stays zero and its
-  gradient is `1 / eps` times the incoming one, as that of torch's `normalize`: finite.
+  therefore inside the root. A vector shorter than `eps` has no direction: its gradient is zero,
+  where the formula's 1 / eps would overflow after two or three normalisations in a row.
 
   Args:
     x: [...] any shape; the vectors lie along `axis`. Half precision is normalised in float32.
@@ -20,4 +20,5 @@ def l2(x: jax.Array, axis: int = -1, eps: float = 1e-12) -> jax.Array:
   """
   wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
   square = jnp.sum(wide * wide, axis=axis, keepdims=True)
+  wide = jnp.where(square > eps * eps, wide, jax.lax.stop_gradient(wide))
   return (wide / jnp.sqrt(jnp.maximum(square, eps * eps))).astype(x.dtype)

@@ -1,0 +1,198 @@
+"""A folder of videos without labels: near-duplicates are made by editing the videos themselves.
+
+A video and its edited copies are positives of each other, other videos are negatives. A share of
+the videos is held out; their edited copies are the queries, to be found among all originals.
+"""
+
+import hashlib
+import itertools
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+
+from data_pipelines.errors import DataError
+from data_pipelines.records import RetrievalData, Video
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts",
+            ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv")
+MIN_VIDEOS = 3  # two to learn to tell apart, one to test on
+
+NOTE = ("Labels come from editing: a query is an edited copy of a held-out video, and the video it "
+        "was made from is the only right answer. The numbers say how well copies edited in these "
+        "ways are found in this folder; copies that the folder itself holds count as wrong.")
+
+
+def make(*, root: str, n_edits: int = 4, holdout: float = 0.2, n_eval_edits: int = 3,
+         queries: str = "", extensions: Sequence[str] = SUFFIXES, seed: int = 0,
+         max_videos: int | None = None) -> RetrievalData:
+  """Reads a folder of videos, whatever lies below it; only names are read, nothing is decoded.
+
+  Ids are paths relative to `root`; edited copies have `#edit1`, ... (training) or `#query1`, ...
+  (evaluation) appended. Training pairs: (original, edit) and (edit, edit) of each training video;
+  its originals are the background. Evaluation: edited copies of the held-out videos are the
+  queries; all originals are the database, those seen in training as distractors. Who is held out
+  depends on `seed` and the video's own id, so adding a file leaves the others where they are
+  (unless the share would leave no video on one side).
+
+  Args:
+    root: the folder. Links to folders are followed, each folder once; hidden names are skipped.
+    n_edits: edited copies of each training video, at least 1.
+    holdout: share of the videos held out for evaluation, between 0 and 1; at least one video is.
+    n_eval_edits: queries made from each held-out video, at least 1.
+    queries: "", or the user's own query videos: a folder, one video, or a text file with one path
+      a line (relative to the text file; empty lines and lines that start with # are skipped).
+      They become queries with ids `query:...` that have no entry in `annotation`: they are ranked
+      but not scored.
+    extensions: what the names of videos end in, in lower case.
+    seed: of the edits and of the choice of held-out videos.
+    max_videos: use so many of the videos only, chosen by `seed`; 0 or None for all.
+
+  Raises:
+    DataError: a setting is out of range, `root` is missing, not a folder, unreadable or has fewer
+      than three videos, `queries` is missing or names none. Whether a file is a video shows when it
+      is decoded.
+  """
+  _check_settings(n_edits, holdout, n_eval_edits, max_videos)
+  folder = _folder(root, "data.root")
+  paths = list_videos(folder, extensions)
+  if not paths:
+    raise DataError(f"data.root: no videos in {folder} or its subfolders; looked for names ending "
+                    f"in {', '.join(extensions)}")
+  ids = _subset([video_id(p, folder) for p in paths], max_videos, seed)
+  if len(ids) < MIN_VIDEOS:
+    raise DataError(f"data.root: {folder} has {len(paths)} video(s), of which {len(ids)} may be "
+                    f"used; at least {MIN_VIDEOS} are needed (two to train on and one to evaluate "
+                    "on). Add videos, or raise data.max_videos if it is set")
+  path_of = {video_id(p, folder): str(p) for p in paths}
+  held_out = _held_out(ids, holdout, seed)
+  train = [i for i in ids if i not in held_out]
+  copies = {i: _copies(i, path_of[i], *(("edit", n_edits) if i not in held_out else
+                                        ("query", n_eval_edits)), seed) for i in ids}
+  own = _own_queries(queries, extensions) if queries else []
+  originals = [Video(i, path_of[i]) for i in ids]
+  made = [v for i in ids for v in copies[i]]
+  return RetrievalData(
+      name=f"folder {folder.name}",
+      videos={v.id: v for v in [*originals, *made, *own]},
+      pairs=[pair for i in train
+             for pair in itertools.combinations([i, *(v.id for v in copies[i])], 2)],
+      background=train,
+      groups={name: number for number, i in enumerate(ids)
+              for name in (i, *(v.id for v in copies[i]))},
+      queries=[v.id for i in ids if i in held_out for v in copies[i]] + [v.id for v in own],
+      database=ids,
+      annotation={v.id: {"ND": [i]} for i in ids if i in held_out for v in copies[i]},
+      note=NOTE)
+
+
+def list_videos(folder: pathlib.Path, extensions: Iterable[str] = SUFFIXES,
+                key: str = "data.root") -> list[pathlib.Path]:
+  """All files below `folder` whose names end like videos, sorted by path.
+
+  Raises:
+    DataError: a folder can't be read; names `key`.
+  """
+  suffixes = tuple(s.lower() for s in extensions)
+  seen, found = set(), []
+
+  def walk(place: pathlib.Path) -> None:
+    try:
+      status = place.stat()
+      with os.scandir(place) as scan:
+        entries = sorted(scan, key=lambda e: e.name)
+    except OSError as e:
+      raise DataError(f"{key}: can't read the folder {place} ({e.strerror}); mend its "
+                      "permissions or move it away") from e
+    if (status.st_dev, status.st_ino) in seen:
+      return  # reached by a link before, perhaps in a circle
+    seen.add((status.st_dev, status.st_ino))
+    for entry in entries:
+      if entry.name.startswith("."):
+        continue
+      if os.path.isdir(entry.path):  # DirEntry.is_dir raises where a link points at itself
+        walk(place / entry.name)
+      elif entry.name.lower().endswith(suffixes):
+        found.append(place / entry.name)
+
+  walk(folder)
+  return sorted(found, key=lambda p: p.relative_to(folder).parts)
+
+
+def video_id(path: pathlib.Path, folder: pathlib.Path) -> str:
+  """The path relative to `folder`, with / on every system, printable whatever bytes it has."""
+  relative = path.relative_to(folder).as_posix()
+  return os.fsencode(relative).decode("utf-8", "backslashreplace")
+
+
+def _check_settings(n_edits: int, holdout: float, n_eval_edits: int,
+                    max_videos: int | None) -> None:
+  for key, value in (("n_edits", n_edits), ("n_eval_edits", n_eval_edits)):
+    if value < 1:
+      raise DataError(f"data.{key} must be at least 1, got {value}")
+  if not 0 < holdout < 1:
+    raise DataError(f"data.holdout is a share between 0 and 1 (0.2: every fifth video), "
+                    f"got {holdout}")
+  if max_videos is not None and max_videos < 0:
+    raise DataError(f"data.max_videos must not be negative (0 for all), got {max_videos}")
+
+
+def _folder(name: str, key: str) -> pathlib.Path:
+  if not name:
+    raise DataError(f"{key} is not set; give the folder that holds your videos, for example "
+                    f"--config.{key}=/path/to/videos")
+  folder = pathlib.Path(os.path.expanduser(name)).absolute()
+  if not os.path.exists(folder):
+    raise DataError(f"{key}: there is no folder {folder}; check the path")
+  if not os.path.isdir(folder):
+    raise DataError(f"{key}: {folder} is a file; give the folder that holds the videos")
+  return folder
+
+
+def _share(*parts: object) -> float:
+  """A number in [0, 1) that depends on nothing but the arguments."""
+  digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+  return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def _subset(ids: list[str], max_videos: int | None, seed: int) -> list[str]:
+  if not max_videos or len(ids) <= max_videos:
+    return ids
+  chosen = set(sorted(ids, key=lambda i: _share(seed, "subset", i))[:max_videos])
+  return [i for i in ids if i in chosen]
+
+
+def _held_out(ids: list[str], holdout: float, seed: int) -> set[str]:
+  """At least one id, and all but at least two."""
+  share = {i: _share(seed, "holdout", i) for i in ids}
+  ranked = sorted(ids, key=share.get)
+  count = sum(s < holdout for s in share.values())
+  return set(ranked[:min(max(1, count), len(ids) - 2)])
+
+
+def _copies(original: str, path: str, kind: str, count: int, seed: int) -> list[Video]:
+  return [Video(f"{original}#{kind}{k}", path,
+                edit_seed=int(_share(seed, kind, k, original) * 2**31))
+          for k in range(1, count + 1)]
+
+
+def _own_queries(queries: str, extensions: Sequence[str]) -> list[Video]:
+  source = pathlib.Path(os.path.expanduser(queries)).absolute()
+  if os.path.isdir(source):
+    found = {video_id(p, source): p for p in list_videos(source, extensions, "data.queries")}
+  elif source.name.lower().endswith(tuple(extensions)):
+    found = {source.name: source}
+  else:
+    try:
+      lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as e:
+      raise DataError(f"data.queries: can't read {source} ({e}); give a folder, a video, or a text "
+                      "file with one path a line") from e
+    found = {line: source.parent / os.path.expanduser(line) for line in lines
+             if line and not line.startswith("#")}
+  missing = [str(p) for p in found.values() if not os.path.exists(p)]
+  if missing:
+    raise DataError(f"data.queries: {len(missing)} of {len(found)} videos not found, "
+                    f"first: {', '.join(missing[:3])}")
+  if not found:
+    raise DataError(f"data.queries: {source} names no videos")
+  return [Video(f"query:{name}", str(path)) for name, path in found.items()]

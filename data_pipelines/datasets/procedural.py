@@ -1,0 +1,175 @@
+"""The embedded data set: a near-duplicate retrieval benchmark drawn from a seed.
+
+The videos are drawn once (see `render.families` for what they show), written as H.264 files into a
+folder under the cache folder, and used from there. The folder is named by a hash of all that the
+pixels depend on. Files appear in it whole or not at all and the index comes last, so a run that was
+stopped is taken up where it ended, and a finished folder is used at once.
+
+Beside every video that wasn't edited lies its ground truth, an .npz file (`truth_path`,
+`render.load_truth`): label maps, key points, boxes and classes per frame. `facts` says what each
+video is.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+
+from data_pipelines.encode import write_atomic
+from data_pipelines.errors import DataError
+from data_pipelines.records import RetrievalData, Video
+from data_pipelines.render.draw import draw, truth_path, video_path
+from data_pipelines.render.families import MAX_QUERIES, Benchmark, Fact, Settings, plan
+
+__all__ = ["Fact", "facts", "make", "truth_path"]
+
+RENDER_VERSION = 1  # part of the folder's name; a change of any pixel needs a new one
+INDEX = "index.json"
+_NOTE = (
+  "Synthetic videos drawn from a seed, in the form of FIVR-200K; the numbers compare methods and "
+  "settings on this set only and say nothing about real videos."
+)
+
+
+def make(
+  *,
+  cache_dir: str,
+  seed: int = 0,
+  size: int = 128,
+  fps: int = 8,
+  seconds: tuple[float, float] = (8.0, 14.0),
+  n_train_families: int = 40,
+  n_train_edits: int = 4,
+  n_background: int = 160,
+  n_queries: int = 24,
+  n_per_label: tuple[int, int, int, int] = (2, 3, 2, 2),
+  n_distractors: int = 100,
+  difficulty: float = 1.0,
+  processes: int | None = None,
+  progress: bool = True,
+) -> RetrievalData:
+  """Draws the benchmark, or finds it in the cache.
+
+  Args:
+    cache_dir: the folder for drawn data, made where it doesn't exist.
+    seed: of everything, >= 0; the same arguments give the same files, byte for byte, on one
+      machine, whatever the number of processes.
+    size: height and width of a frame in pixels (before edits, which may change it), >= 16.
+    fps: frames per second.
+    seconds: least and largest length of a video, about.
+    n_train_families: training videos that have copies.
+    n_train_edits: copies of each.
+    n_background: unrelated training videos.
+    n_queries: evaluation queries, at most `MAX_QUERIES`.
+    n_per_label: relevant videos per query: ND, DS, CS, IS.
+    n_distractors: evaluation videos that are relevant to nothing.
+    difficulty: 0 to about 2; scales the share of filler (0.3 to 0.6 of a video at 1) and how much
+      distractors resemble queries.
+    processes: worker processes; None for one per core, 1 to draw in this process.
+    progress: show a progress bar while drawing.
+
+  Returns:
+    The data set. The database doesn't contain the queries.
+
+  Raises:
+    DataError: `cache_dir` can't be written to.
+    ValueError: an argument is out of range.
+  """
+  settings = Settings(
+    seed, size, fps, tuple(map(float, seconds)), n_train_families, n_train_edits, n_background,
+    n_queries, tuple(n_per_label), n_distractors, float(difficulty),
+  )  # fmt: skip
+  _check(settings)
+  folder = pathlib.Path(cache_dir).expanduser().absolute() / f"procedural-{_digest(settings)}"
+  benchmark = plan(settings)
+  index = _read_index(folder)
+  if index is None or not _complete(folder, index):
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+      draw(folder, settings, processes, progress)
+      _write_index(folder, settings, benchmark)
+    except (DataError, OSError) as error:
+      raise DataError(
+        f"data.cache_dir={cache_dir}: {error}. Free some space there or set data.cache_dir to "
+        "another folder."
+      ) from error
+  return _data(folder, benchmark)
+
+
+def facts(data: RetrievalData) -> dict[str, Fact]:
+  """What each video of a set that `make` returned is: id -> kind, classes, scene, filler share."""
+  folder = pathlib.Path(next(iter(data.videos.values())).path).parent
+  index = _read_index(folder)
+  if index is None:
+    raise DataError(f"{folder / INDEX} is missing or damaged; make the data set again")
+  names = [field.name for field in dataclasses.fields(Fact)]
+  return {id_: Fact(**{n: entry[n] for n in names}) for id_, entry in index["videos"].items()}
+
+
+def _check(settings):
+  low, high = settings.seconds
+  if settings.size < 16 or settings.fps < 1 or not 0 < low <= high or settings.difficulty < 0:
+    raise ValueError(
+      f"size must be at least 16, fps at least 1, seconds increasing and difficulty at least 0: "
+      f"{settings}"
+    )
+  if settings.n_queries > MAX_QUERIES:
+    raise ValueError(f"n_queries must be at most {MAX_QUERIES}, not {settings.n_queries}")
+
+
+def _digest(settings):
+  text = json.dumps([RENDER_VERSION, dataclasses.asdict(settings)], sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read_index(folder):
+  try:
+    return json.loads((folder / INDEX).read_text())
+  except (OSError, ValueError):  # not there yet, or damaged: it is written again
+    return None
+
+
+def _size(path):
+  return path.stat().st_size if path.is_file() else -1
+
+
+def _complete(folder, index):
+  """Whether all files are there; those of another size than the index says are deleted."""
+  wrong = [f for f, entry in index["files"].items() if _size(folder / f) != entry["bytes"]]
+  for name in wrong:
+    (folder / name).unlink(missing_ok=True)
+  return not wrong
+
+
+def _write_index(folder, settings, benchmark):
+  files = {}
+  for path in sorted((*folder.glob("*.mp4"), *folder.glob("*.npz"))):
+    content = path.read_bytes()
+    files[path.name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+  index = {
+    "version": RENDER_VERSION,
+    "settings": dataclasses.asdict(settings),
+    "videos": {id_: dataclasses.asdict(fact) for id_, fact in benchmark.facts.items()},
+    "pairs": benchmark.pairs,
+    "annotation": benchmark.annotation,
+    "files": files,
+  }
+  write_atomic(folder / INDEX, json.dumps(index, indent=1).encode())
+
+
+def _data(folder: pathlib.Path, benchmark: Benchmark) -> RetrievalData:
+  by_kind = {}
+  for id_, fact in benchmark.facts.items():
+    by_kind.setdefault(fact.kind, []).append(id_)
+  training = {"train", "copy"}
+  return RetrievalData(
+    name="procedural",
+    videos={id_: Video(id_, str(video_path(folder, id_))) for id_ in benchmark.facts},
+    pairs=benchmark.pairs,
+    background=by_kind.get("background", []),
+    groups={i: fact.family for i, fact in benchmark.facts.items() if fact.kind in training},
+    queries=by_kind.get("query", []),
+    database=[i for kind in ("ND", "DS", "CS", "IS", "distractor") for i in by_kind.get(kind, [])],
+    annotation=benchmark.annotation,
+    note=_NOTE,
+  )

@@ -1,0 +1,140 @@
+"""A file's packets: when each frame is shown, and exact decoding from a key frame on."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import av
+import numpy as np
+
+from data_pipelines.errors import VideoError
+
+# Containers that store a time and a key-frame mark for every packet and can seek by them.
+SEEKABLE = ("mov", "matroska")
+# VP8 stores pictures that are never shown as packets of their own.
+HIDDEN_PICTURES = {"vp8"}
+# Frames that no other frame refers to can be left undecoded without changing the others.
+SKIPPABLE = {"h264", "mpeg4", "mpeg2video"}
+
+
+class Unreliable(Exception):
+  """Seeking met something that a decode from the start might show differently."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PacketIndex:
+  """Times (in units of the stream's time base) and places of a video stream's packets.
+
+  A packet's place is its position in decoding order; a frame's number is its position among the
+  frames shown. Packets that an edit list hides have a place but no number.
+
+  Attributes:
+    shown_pts: int64 [n_frames], increasing.
+    shown_place: int64 [n_frames].
+    key_pts, key_place: int64 [n_keys], both increasing.
+    key_target: int64 [n_keys], the timestamp to give to the container's seek.
+    place: pts -> place, of every packet.
+    number: pts -> number, of every frame shown.
+  """
+
+  shown_pts: np.ndarray
+  shown_place: np.ndarray
+  key_pts: np.ndarray
+  key_place: np.ndarray
+  key_target: np.ndarray
+  place: dict[int, int]
+  number: dict[int, int]
+
+  def keys_before(self, numbers: np.ndarray) -> np.ndarray:
+    """For each frame number, which key frame (index into `key_*`) to start at; -1 for none.
+
+    The key frame must come before the frame both in decoding and in presentation order: frames
+    that are decoded after it but shown before it may need earlier ones (an open GOP).
+    """
+    by_pts = np.searchsorted(self.key_pts, self.shown_pts[numbers], side="right")
+    by_place = np.searchsorted(self.key_place, self.shown_place[numbers], side="right")
+    return np.minimum(by_pts, by_place) - 1
+
+
+def read_index(container: av.container.InputContainer, stream: av.VideoStream,
+               max_frames: int) -> PacketIndex | None:
+  """Reads all packets of a stream that is at its beginning, without decoding.
+
+  Returns:
+    None where seeking can't be trusted: another container, missing or repeated times, no key
+    frames. Such a video has to be decoded to know its frames.
+
+  Raises:
+    VideoError: more than `max_frames` packets.
+  """
+  family = container.format.name.split(",")[0]
+  if family not in SEEKABLE or stream.codec_context.codec.canonical_name in HIDDEN_PICTURES:
+    return None
+  rows = []
+  try:
+    for packet in container.demux(stream):
+      if packet.size:
+        rows.append((packet.pts, packet.dts, packet.is_keyframe, packet.is_discard))
+      if len(rows) > max_frames:
+        raise VideoError(container.name, f"more than {max_frames} frames")
+  except av.FFmpegError:
+    return None  # damaged: what a full decode gives is then the truth
+  if not rows or any(row[0] is None for row in rows):
+    return None
+  return _index(rows, seeks_by_dts=family == "mov")
+
+
+def _index(rows: list[tuple[int, int | None, bool, bool]],
+           seeks_by_dts: bool) -> PacketIndex | None:
+  pts = np.array([row[0] for row in rows], np.int64)
+  key, hidden = np.array([row[2:] for row in rows], bool).T
+  key_place = np.flatnonzero(key)
+  shown = np.flatnonzero(~hidden)
+  shown = shown[np.argsort(pts[shown], kind="stable")]
+  if (len(np.unique(pts)) < len(pts) or not len(shown) or not len(key_place)
+      or np.any(np.diff(pts[key_place]) <= 0)):
+    return None
+  # mov finds key frames by decoding time, matroska by presentation time; a time that is too late
+  # would find the next key frame.
+  dts = [row[1] for row in rows]
+  if seeks_by_dts and None in dts:
+    return None
+  target = np.array(dts, np.int64) if seeks_by_dts else pts
+  return PacketIndex(
+      shown_pts=pts[shown], shown_place=shown,
+      key_pts=pts[key_place], key_place=key_place, key_target=target[key_place],
+      place={p: i for i, p in enumerate(pts.tolist())},
+      number={p: i for i, p in enumerate(pts[shown].tolist())})
+
+
+class Run:
+  """Decoding from one key frame on, leaving out what is neither wanted nor needed.
+
+  Attributes:
+    frames: the frames, by presentation time; raises `Unreliable` at the first error.
+    place: of the next packet to be read.
+  """
+
+  def __init__(self, container, stream, index: PacketIndex, key: int, wanted_pts: set[int]):
+    if key < 0:
+      raise Unreliable
+    self.place = int(index.key_place[key])
+    self.frames = self._decode(container, stream, index, int(index.key_target[key]), wanted_pts)
+
+  def _decode(self, container, stream, index, target, wanted_pts) -> Iterator[av.VideoFrame]:
+    context, start = stream.codec_context, self.place
+    skips = context.codec.canonical_name in SKIPPABLE
+    try:
+      container.seek(target, stream=stream)
+      for packet in container.demux(stream):
+        if packet.size:
+          self.place = index.place.get(packet.pts, len(index.place))
+          if start is not None and self.place > start:
+            raise Unreliable  # landed behind the key frame
+          start = None
+          self.place += 1
+        if skips:
+          needed = not packet.size or packet.pts in wanted_pts
+          context.skip_frame = "DEFAULT" if needed else "NONREF"
+        yield from packet.decode()
+    except av.FFmpegError as e:
+      raise Unreliable from e

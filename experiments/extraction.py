@@ -1,0 +1,109 @@
+"""`--mode=extract`: the descriptors of a user's videos as one Parquet file.
+
+Parquet, since any tool reads it (pandas, DuckDB, Spark, Polars) and it carries its own schema;
+ArrayRecord would need our code to decode. A row a video:
+
+  id        string                          path relative to --input
+  n_frames  int32                           0 where the video could not be read
+  video     fixed_size_list<float>[D]       unit vector; compare by dot product; null if unread
+  frames    list<fixed_size_list<float>[D]> unit vectors of the frames; compare by Chamfer
+  error     string                          null, or why the video could not be read
+
+The schema's metadata key `vssl_jax` holds JSON: run, step, frames a second, dimension.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_pipelines.datasets import folder
+from data_pipelines.records import Video
+from data_pipelines.store import Store, StoreWriter
+from experiments import features
+from vssl_jax.types import ConfigError
+
+
+def check_output(output: str) -> None:
+  """Raises ConfigError where `output` can't become a Parquet file."""
+  path = pathlib.Path(output)
+  if path.suffix != ".parquet":
+    raise ConfigError(f"--output={output} must end in .parquet")
+  if not path.absolute().parent.is_dir():
+    raise ConfigError(f"--output={output}: the folder {path.absolute().parent} doesn't exist")
+
+
+def find_videos(source: str) -> list[Video]:
+  """The videos of a folder, or one file."""
+  path = pathlib.Path(source)
+  if path.is_file():
+    return [Video(path.name, str(path))]
+  if not path.is_dir():
+    raise ConfigError(f"--input={source}: no such file or folder")
+  found = folder.list_videos(path, key="--input")
+  if not found:
+    raise ConfigError(f"--input={source}: no videos here; looked for {', '.join(folder.SUFFIXES)}")
+  return [Video(folder.video_id(p, path), str(p)) for p in found]
+
+
+def write(model, state, step: int, videos: list[Video], output: pathlib.Path,
+          stop: Callable[[], bool]) -> dict[str, int]:
+  """Decodes, embeds and writes all videos; resumes from `output`.partial after an interruption.
+
+  Returns:
+    Counts: `videos`, `frames`, `bad`.
+  """
+  partial = output.with_name(output.name + ".partial")
+  meta = {"fingerprint": features.fingerprint(model.config.features, videos)}
+  with StoreWriter(partial, model.extractor.dim, meta) as writer:
+    left = [v for v in videos if v.id not in writer.done]
+    features.extract(model.extractor, left, writer.append, writer.reject, name="extract", stop=stop)
+  store = Store(partial)
+  info = {"step": step, "fps": model.config.features.fps, "dim": model.dim}
+  counts = _write_parquet(model, state, store, videos, output, info)
+  shutil.rmtree(partial)
+  return counts
+
+
+def _schema(dim: int, info: dict) -> pa.Schema:
+  vector = pa.list_(pa.float32(), dim)
+  return pa.schema(
+      [("id", pa.string()), ("n_frames", pa.int32()), ("video", vector),
+       ("frames", pa.list_(vector)), ("error", pa.string())],
+      metadata={"vssl_jax": json.dumps(info)})
+
+
+def _write_parquet(model, state, store: Store, videos, output: pathlib.Path,
+                   info) -> dict[str, int]:
+  embed, whiten = model.embed(state), features.whitener(model.whitening)
+  schema, size = _schema(model.dim, info), model.config.embed.batch
+  temporary = output.with_name(output.name + ".tmp")
+  with pq.ParquetWriter(temporary, schema) as writer:
+    for start in range(0, len(videos), size):
+      ids = [v.id for v in videos[start:start + size]]
+      found = {i: whiten(store[i]) for i in ids if i in store}
+      vectors = _embed(embed, found) if found else {}
+      rows = [{"id": i, "n_frames": len(found.get(i, ())), "error": store.rejected.get(i),
+               **vectors.get(i, {"video": None, "frames": None})} for i in ids]
+      writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+  os.replace(temporary, output)
+  frames = sum(store.length(i) for i in store)
+  return {"videos": len(videos), "frames": frames, "bad": len(store.rejected)}
+
+
+def _embed(embed: Callable, found: dict[str, np.ndarray]) -> dict[str, dict]:
+  """Embeddings of some videos, padded to a power of two so that few lengths are compiled."""
+  longest = max(map(len, found.values()))
+  dim = next(iter(found.values())).shape[1]
+  x = np.zeros((len(found), max(8, 1 << (longest - 1).bit_length()), dim), np.float32)
+  for row, frames in zip(x, found.values(), strict=True):
+    row[: len(frames)] = frames
+  length = np.array([len(f) for f in found.values()], np.int32)
+  out = embed({"x": x, "length": length})
+  return {i: {"video": v, "frames": list(f[:n])}
+          for i, v, f, n in zip(found, out["video"], out["frames"], length, strict=True)}

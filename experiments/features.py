@@ -1,0 +1,205 @@
+"""Videos to whitened frame descriptors on disk: decode, backbone, pooling, PCA whitening."""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from data_pipelines import frames as frame_pipeline
+from data_pipelines.records import RetrievalData, Video
+from data_pipelines.store import Store, StoreWriter
+from vssl_jax import log, parallel
+from vssl_jax.convert import resnet as convert
+from vssl_jax.models import frame_features
+from vssl_jax.ops import whitening
+from vssl_jax.types import ConfigError
+
+VERSION = 1  # raise it when stored features would come out differently
+
+
+class Extractor:
+  """Frames to raw descriptors, on this process's devices.
+
+  Attributes:
+    dim: of a raw descriptor.
+    image: side of the square frames it takes.
+  """
+
+  def __init__(self, config):
+    self.config, self.image = config, config.crop
+    try:
+      self._features = frame_features.make(
+          backbone=config.backbone, width=config.width, pooling=config.pooling,
+          weights=config.weights, seed=config.seed, dtype=config.dtype)
+      self.variables = self._features.init(load=convert.load)
+    except ValueError as e:
+      raise ConfigError(f"features: {e}") from e
+    self.dim = self._features.dim
+    mesh = parallel.mesh(jax.local_devices())
+    variables = jax.device_put(self.variables, parallel.replicated(mesh))
+    self._host = parallel.host_fn(
+        lambda frames: self._features.apply(variables, frames), mesh, batch=config.block)
+
+  def __call__(self, frames: np.ndarray) -> np.ndarray:
+    """[T, crop, crop, 3] uint8 -> [T, dim] float32."""
+    return self._host(frames)
+
+  def apply(self, frames: jax.Array) -> jax.Array:
+    """The same as a pure function, for the export."""
+    return self._features.apply(self.variables, frames)
+
+  def sequences(self, videos: Sequence[Video]):
+    """Decoded frames of videos, in order; see `data_pipelines.frames`."""
+    c = self.config
+    return frame_pipeline.frame_sequences(
+        videos, short_side=c.short_side, crop=c.crop, fps=c.fps, max_frames=c.max_frames or None,
+        parity=c.parity, threads=c.threads, buffer=c.buffer)
+
+
+def extract(extractor: Extractor, videos: Sequence[Video], append: Callable, reject: Callable, *,
+            name: str, stop: Callable[[], bool] = lambda: False) -> None:
+  """Calls `append(id, raw [T, dim])` or `reject(id, reason)` for every video.
+
+  Raises:
+    KeyboardInterrupt: `stop()` became true; what was appended is kept.
+  """
+  items = extractor.sequences(videos)
+  for item in log.progress(items, name=name, total=len(videos), unit="videos"):
+    if stop():
+      raise KeyboardInterrupt
+    if item["ok"]:
+      append(item["id"], extractor(item["frames"]))
+    else:
+      reject(item["id"], item["reason"])
+
+
+def prepare(config, data: RetrievalData, extractor: Extractor, *,
+            stop: Callable[[], bool]) -> tuple[Store, Any]:
+  """The store of whitened descriptors of a data set, made once and reused, and its whitening.
+
+  Raises:
+    DataError: too many training videos can't be read (`data.max_bad_fraction`).
+  """
+  videos = [data.videos[i] for i in [*data.train_ids, *data.eval_ids]]
+  made_from = fingerprint(config.features, videos)
+  folder = cache_folder(config.data.cache_dir) / "features" / f"{data.name}-{made_from[:16]}"
+  meta = {"fingerprint": made_from}
+  process, count = jax.process_index(), jax.process_count()
+  check = _bad_videos(data, config.data.max_bad_fraction)
+  with StoreWriter(folder / "raw", extractor.dim, meta, (process, count)) as writer:
+    before = Store(folder / "raw")
+    check(before.rejected)
+    left = [v for v in videos[process::count] if v.id not in before and v.id not in writer.done]
+
+    def reject(video_id: str, reason: str) -> None:
+      writer.reject(video_id, reason)
+      check({video_id: reason})
+
+    if left:
+      extract(extractor, left, writer.append, reject, name="features", stop=stop)
+  parallel.barrier("features")
+  raw = Store(folder / "raw")
+  check(raw.rejected)
+  white = fit_whitening(folder / "whitening.npz", raw, data.train_ids, config.features)
+  return _whiten(folder / "whitened", raw, white, videos), white
+
+
+def _bad_videos(data: RetrievalData, max_fraction: float) -> Callable[[dict[str, str]], None]:
+  """A function that reports rejected videos (id -> reason) once and stops when they are too many.
+
+  Only training videos count towards the limit; those of the evaluation are named in its report.
+  """
+  train_ids = set(data.train_ids)
+  tally, others = frame_pipeline.BadVideos(log.write), frame_pipeline.BadVideos(log.write)
+
+  def check(rejected: dict[str, str]) -> None:
+    for video_id, reason in rejected.items():
+      item = {"id": video_id, "ok": False, "reason": reason}
+      (tally if video_id in train_ids else others).add(item)
+    tally.check(max_fraction, len(train_ids))
+
+  return check
+
+
+def fit_whitening(path: pathlib.Path, raw: Store, train_ids: Sequence[str], config):
+  """PCA whitening of training videos only: frames drawn with replacement (tca spec 3)."""
+  if path.exists():
+    return whitening.load(path)
+  rng = np.random.default_rng(config.seed)
+  usable = [i for i in train_ids if i in raw]
+
+  def chunks():
+    for start in range(0, len(usable), 256):
+      rows = [raw[i][rng.integers(raw.length(i), size=config.whiten_frames)]
+              for i in usable[start:start + 256]]
+      yield np.concatenate(rows)
+
+  try:
+    white = whitening.fit(chunks(), config.whiten)
+  except ValueError as e:
+    raise ConfigError(f"features.whiten={config.whiten}: {e}") from e
+  if jax.process_index() == 0:
+    temporary = path.with_name("whitening.tmp.npz")
+    whitening.save(white, temporary)
+    os.replace(temporary, path)
+  parallel.barrier("whitening")
+  return white
+
+
+def whitener(white) -> Callable[[np.ndarray], np.ndarray]:
+  """`whitening.apply` from NumPy [T, D] to NumPy [T, k], compiled once for any T."""
+  apply, block = jax.jit(lambda x: whitening.apply(white, x)), 256
+
+  def call(x: np.ndarray) -> np.ndarray:
+    padded = np.zeros((-(-len(x) // block) * block, x.shape[1]), np.float32)
+    padded[: len(x)] = x
+    parts = [np.asarray(apply(padded[i:i + block])) for i in range(0, len(padded), block)]
+    return np.concatenate(parts)[: len(x)]
+
+  return call
+
+
+def _whiten(folder: pathlib.Path, raw: Store, white, videos: Sequence[Video]) -> Store:
+  apply = whitener(white)
+  if jax.process_index() == 0:
+    with StoreWriter(folder, white.components.shape[1], raw.meta) as writer:
+      for video in videos:
+        if video.id in writer.done:
+          continue
+        if video.id in raw.rejected:
+          writer.reject(video.id, raw.rejected[video.id])
+        else:
+          writer.append(video.id, apply(raw[video.id]))
+  parallel.barrier("whitened")
+  return Store(folder)
+
+
+def cache_folder(path: str) -> pathlib.Path:
+  """`data.cache_dir`, or vssl_jax below the user's cache folder where it is empty."""
+  if path:
+    return pathlib.Path(path).expanduser()
+  home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  return pathlib.Path(home) / "vssl_jax"
+
+
+def fingerprint(config, videos: Sequence[Video]) -> str:
+  """A hash of all that decides what the features are."""
+  settings = {k: v for k, v in config.to_dict().items() if k not in ("threads", "buffer")}
+  if config.weights:
+    settings["weights"] = _file_state(config.weights)
+  files = [[v.id, *_file_state(v.path), v.start, v.end, v.edit_seed] for v in videos]
+  text = json.dumps([VERSION, settings, files], sort_keys=True, default=str)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _file_state(path: str) -> list:
+  try:
+    stat = os.stat(path)
+  except OSError:
+    return [path, "unreadable"]
+  return [path, stat.st_size, stat.st_mtime_ns]

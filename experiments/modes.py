@@ -1,0 +1,122 @@
+"""What `--mode` does: train, evaluate, extract, export."""
+
+import importlib
+import json
+import pathlib
+import time
+
+import jax
+
+from experiments import cli, extraction, results
+from vssl_jax import parallel
+from vssl_jax import train as training
+from vssl_jax.checkpoint import Checkpoints
+from vssl_jax.log import Log
+from vssl_jax.ops import whitening
+from vssl_jax.types import ConfigError
+
+
+def load(config):
+  """The workflow module that the config names, and its model on all devices."""
+  workflow = importlib.import_module(f"experiments.workflows.{config.workflow}")
+  return workflow, workflow.Model(config, parallel.mesh())
+
+
+def train(config, workdir: pathlib.Path) -> None:
+  """Trains to the end, evaluates, exports, evaluates the export, and writes the results."""
+  start, stop = time.perf_counter(), cli.Stop()
+  cli.claim(config, workdir)
+  finished = workdir / "results.json"
+  if finished.exists():
+    print(json.loads(finished.read_text())["text"])
+    print(f"\nThis run is finished: {workdir}\nTo train anew, change a value or the --workdir.")
+    return
+  say(f"run folder: {workdir}   devices: {jax.device_count()} x {jax.devices()[0].device_kind}")
+  workflow, model = load(config)
+  task = workflow.Task(model, stop)
+  if jax.process_index() == 0:
+    whitening.save(model.whitening, workdir / "whitening.npz")
+  c, initial = config.train, model.init_state()
+  step_fn = training.make_step(model.method, model.tx, model.mesh)
+  with Checkpoints(workdir / "checkpoints", c.keep) as checkpoints:
+    state = initial
+    if checkpoints.latest is not None:
+      state, position = checkpoints.restore(initial, {"next_step": 0})
+      say(f"continuing from step {position['next_step']} of {c.steps}")
+    else:
+      state = jax.tree.map(lambda x: x.copy(), initial)  # the step donates its state
+    log = Log(workdir, start=int(state.step))
+    state = training.fit(
+        state, step_fn, task.batches(int(state.step)), steps=c.steps, batch=c.batch,
+        mesh=model.mesh, log=log, checkpoints=checkpoints, checkpoint_every=c.checkpoint_every,
+        log_every=c.log_every, eval_every=c.eval_every, stop=stop,
+        evaluate=lambda s: {f"eval/{k}": v for k, v in task.evaluator(model.embed(s)).items()})
+    log.close()
+  if int(state.step) < c.steps:
+    say(f"stopped at step {int(state.step)} of {c.steps}; the same command continues from here")
+    return
+  finish(task, initial, state, workdir, start)
+
+
+def finish(task, initial, state, workdir: pathlib.Path, start: float) -> None:
+  """The end of training: evaluation of all rows, export, figure, table."""
+  say("evaluating")
+  model, trained = task.model, task.model.trained_name
+  embeds = {**task.baselines(initial), trained: model.embed(state)}
+  reports = {name: task.evaluator.report(embed) for name, embed in embeds.items()}
+  say("exporting, and evaluating what was exported")
+  written = [workdir / name for name in ("config.json", "checkpoints", "metrics.jsonl",
+                                         "tensorboard")]
+  if jax.process_index() == 0:
+    written += model.export(state, workdir / "export")
+  parallel.barrier("export")
+  exported = task.evaluator.report(model.exported(workdir / "export" / "embed.jaxexport"))
+  difference = results.check_equal(reports[trained], exported)
+  figure = results.figure(task, reports, embeds, workdir)  # all processes: it embeds a pair
+  if jax.process_index() == 0:
+    written += figure + results.rankings(reports, workdir)
+    text = results.table(task, reports) + (
+        "\nThe exported model was evaluated as well: the same mAP, scores equal to within "
+        f"{difference:.0e}.\n\nWritten:\n" + "\n".join(f"  {p}" for p in written))
+    minutes = (time.perf_counter() - start) / 60
+    results.save(workdir / "results.json", text, reports, seed=task.config.seed, minutes=minutes)
+    print(f"\n{text}\n\n{minutes:.1f} minutes")
+
+
+def evaluate(config, workdir: pathlib.Path, exported: str) -> None:
+  """Prints the numbers of the newest checkpoint, or of an exported file."""
+  workflow, model = load(config)
+  task = workflow.Task(model, cli.Stop())
+  if exported:
+    name, embed = exported, model.exported(pathlib.Path(exported))
+  else:
+    step, state = model.newest(workdir)
+    name, embed = f"{model.trained_name}, step {step}", model.embed(state)
+  print(results.table(task, {name: task.evaluator.report(embed)}))
+
+
+def export(config, workdir: pathlib.Path, output: str) -> None:
+  """Exports the newest checkpoint."""
+  _, model = load(config)
+  _, state = model.newest(workdir)
+  for path in model.export(state, pathlib.Path(output or workdir / "export")):
+    print(path)
+
+
+def extract(config, workdir: pathlib.Path, source: str, output: str) -> None:
+  """Writes the descriptors of a user's videos to a Parquet file."""
+  if not source or not output:
+    raise ConfigError("--mode=extract needs --input=VIDEOS and --output=FILE.parquet")
+  extraction.check_output(output)
+  videos = extraction.find_videos(source)
+  _, model = load(config)
+  step, state = model.newest(workdir)
+  counts = extraction.write(model, state, step, videos, pathlib.Path(output), cli.Stop())
+  print(f"{output}: {counts['videos']} videos, {counts['frames']} frames, "
+        f"{counts['bad']} that could not be read")
+
+
+def say(text: str) -> None:
+  """Prints on the first process only."""
+  if jax.process_index() == 0:
+    print(text, flush=True)

@@ -1,0 +1,79 @@
+"""Trains, evaluates, extracts and exports.
+
+  python -m experiments.run --config=experiments/tca.py [--config.train.steps=100 ...]
+  python -m experiments.run --mode=eval    --workdir=RUN [--exported=RUN/export/embed.jaxexport]
+  python -m experiments.run --mode=extract --workdir=RUN --input=VIDEOS --output=FILE.parquet
+  python -m experiments.run --mode=export  --workdir=RUN --output=FOLDER
+
+A run lives in its --workdir: resolved config, checkpoints, metrics, results, export. Starting the
+same command again continues an interrupted run; a finished one says so.
+"""
+
+import logging
+import os
+import pathlib
+import sys
+import warnings
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from data_pipelines.errors import DataError
+from experiments import cli, modes
+from vssl_jax.types import ConfigError
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file, with a preset after a colon: experiments/tca.py:folder. "
+    "Override any value: --config.train.steps=100.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "extract", "export"], "What to do.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", "", "Folder of the run. Default for training: runs/<config>-<hash of its values>.")
+EXPORTED = flags.DEFINE_string("exported", "", "eval: evaluate this .jaxexport instead.")
+INPUT = flags.DEFINE_string("input", "", "extract: a video, or a folder of videos.")
+OUTPUT = flags.DEFINE_string("output", "", "extract: a .parquet file; export: a folder.")
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", 'Several processes: host:port of the first; "auto" on TPU pods and SLURM.')
+PROCESSES = flags.DEFINE_integer("processes", 0, "Several processes: how many.")
+PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Several processes: which one this is.")
+DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error in the input.")
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise ConfigError(f"what is {argv[1]!r}? Settings look like --config.train.steps=100")
+  from vssl_jax import parallel  # after the flags: JAX takes a second to import
+
+  parallel.initialise(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
+  config, workdir = cli.resolve(CONFIG, WORKDIR.value, MODE.value)
+  if MODE.value == "train":
+    modes.train(config, workdir)
+  elif MODE.value == "eval":
+    modes.evaluate(config, workdir, EXPORTED.value)
+  elif MODE.value == "extract":
+    modes.extract(config, workdir, INPUT.value, OUTPUT.value)
+  else:
+    modes.export(config, workdir, OUTPUT.value)
+
+
+def run() -> None:
+  """The command line: errors in the user's input become one line, and exit status 2."""
+  for name in ("absl", "jax"):  # JAX tells of every platform it does not find
+    logging.getLogger(name).setLevel(logging.WARNING)
+  warnings.filterwarnings("ignore", category=UserWarning, module="orbax")
+  try:
+    app.run(main, flags_parser=cli.parse_flags)
+  except (ConfigError, DataError, OSError) as e:
+    if "--debug" in sys.argv:
+      raise
+    print(f"error: {cli.one_line(e)}", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(2)  # decoding threads may still hold the interpreter
+  except KeyboardInterrupt:
+    print("stopped; the same command continues from here", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+  sys.path.insert(0, str(pathlib.Path.cwd()))
+  run()

@@ -1,0 +1,140 @@
+"""Video retrieval from stored frame descriptors: what a run of TCA consists of."""
+
+import functools
+import inspect
+import pathlib
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from data_pipelines import pipeline
+from data_pipelines.records import RetrievalData
+from experiments import features, registry
+from vssl_jax import checkpoint, export, optim, parallel, train
+from vssl_jax.evaluators.retrieval import mean_pool
+from vssl_jax.ops import whitening
+
+DATA_KEYS = ("name", "cache_dir", "max_bad_fraction")
+
+
+class Model:
+  """The model of a config, without any data.
+
+  Attributes:
+    method, tx: the method and its optimiser.
+    extractor: frames to raw descriptors.
+    whitening: raw descriptors to the method's inputs; set once it is known.
+  """
+
+  trained_name = "trained TCA"
+
+  def __init__(self, config, mesh):
+    self.config, self.mesh = config, mesh
+    parallel.check_batch(config.train.batch, mesh)
+    self.method = registry.make("vssl_jax.methods", config.method.name, "method.name",
+                                **config.method.args)
+    self.tx = optim.make(steps=config.train.steps, **config.optim)
+    self.extractor = features.Extractor(config.features)
+    self.whitening = None
+
+  @property
+  def dim(self) -> int:
+    """Size of the method's input descriptors."""
+    return self.whitening.components.shape[1]
+
+  def init_state(self):
+    """The state before the first step."""
+    x = np.zeros((1, self.config.pairs.length, self.dim), np.float32)
+    batch = {"anchor": {"x": x, "length": np.ones(1, np.int32)}}
+    return train.init_state(self.method, self.tx, batch, self.config.seed, self.mesh)
+
+  def newest(self, workdir: pathlib.Path):
+    """Step and state of the newest checkpoint of a run; loads its whitening too."""
+    self.whitening = whitening.load(workdir / "whitening.npz")
+    return checkpoint.load_state(workdir / "checkpoints", self.init_state())
+
+  def embed(self, state) -> Callable:
+    """The live model as a host function."""
+    fn = functools.partial(self.method.embed, state.params, state.aux)
+    return parallel.host_fn(fn, self.mesh, batch=self.config.embed.batch)
+
+  def exported(self, path: pathlib.Path) -> Callable:
+    """An exported model as a host function."""
+    return parallel.host_fn(export.load(path), self.mesh, batch=self.config.embed.batch)
+
+  def export(self, state, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Writes the two halves of the model: frames to descriptors, descriptors to embeddings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_export_frames(self, folder / "frames.jaxexport"),
+            _export_embed(self, state, folder / "embed.jaxexport")]
+
+
+class Task:
+  """A model, its training data, and its evaluation on the held-out part.
+
+  Attributes:
+    data: the data set; store: whitened descriptors of its videos.
+    evaluator: of the held-out part.
+  """
+
+  def __init__(self, model: Model, stop: Callable[[], bool] = lambda: False):
+    self.model, self.config = model, model.config
+    self.data = load_data(self.config)
+    self.store, model.whitening = features.prepare(
+        self.config, self.data, model.extractor, stop=stop)
+    settings = self.config.evals.retrieval
+    self.evaluator = registry.make("vssl_jax.evaluators", settings.name, "evals.retrieval.name",
+                                   self.data, self.store, **settings.args)
+
+  def batches(self, first_step: int = 0) -> Iterator:
+    """This process's training batches from a step on."""
+    c = self.config
+    elements = pipeline.pairs(self.data, self.store, seed=c.seed, **c.pairs)
+    process = (jax.process_index(), jax.process_count())
+    return pipeline.batches(elements, batch=c.train.batch, process=process, first_step=first_step,
+                            threads=c.train.threads, buffer=c.train.buffer)
+
+  def baselines(self, initial) -> dict[str, Callable]:
+    """Rows of the table that need no training: name -> embed."""
+    return {"mean-pooled features": mean_pool, "untrained TCA": self.model.embed(initial)}
+
+
+def load_data(config) -> RetrievalData:
+  """The data set that `config.data` names."""
+  name, args = config.data.name, {k: v for k, v in config.data.items() if k not in DATA_KEYS}
+  make = registry.find("data_pipelines.datasets", name, "data.name").make
+  if "cache_dir" in inspect.signature(make).parameters:
+    args["cache_dir"] = str(features.cache_folder(config.data.cache_dir))
+  return registry.make("data_pipelines.datasets", name, "data.name", **args)
+
+
+def _export_frames(model: Model, path: pathlib.Path) -> pathlib.Path:
+  side = model.extractor.image
+
+  def describe(inputs):
+    return {"x": whitening.apply(model.whitening, model.extractor.apply(inputs["frames"]))}
+
+  c = model.config.features
+  export.save(
+      path, describe,
+      {"frames": export.Input(("t", side, side, 3), "uint8", "RGB frames of one video")},
+      outputs={"x": "whitened unit descriptors, one a frame"},
+      normalisation="done inside: x / 255, ImageNet statistics, PCA whitening, unit length",
+      about=f"Frames of a video, {c.fps} a second, to descriptors. First resize the short side to "
+            f"{c.short_side} and crop the centre {side} x {side}.")
+  return path
+
+
+def _export_embed(model: Model, state, path: pathlib.Path) -> pathlib.Path:
+  params, aux = jax.device_get((state.params, state.aux))
+  export.save(
+      path, lambda inputs: model.method.embed(params, aux, inputs),
+      {"x": export.Input(("b", "t", model.dim), "float32", "descriptors, padded to t frames"),
+       "length": export.Input(("b",), "int32", "true number of frames, at least 1")},
+      outputs={"video": "unit vector of a video: compare by dot product",
+               "frames": "unit vectors of its frames, zero at padding: compare by Chamfer"},
+      normalisation="descriptors come whitened and of unit length from frames.jaxexport",
+      about=f"{model.config.method.name} trained on {model.config.data.name}, "
+            f"step {int(state.step)}")
+  return path

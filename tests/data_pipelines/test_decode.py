@@ -1,0 +1,429 @@
+"""Reading videos: exact frames by any road, and plain reasons for what can't be read."""
+
+import io
+import itertools
+import os
+import pathlib
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_pipelines import sniff
+from data_pipelines.decode import open_video
+from data_pipelines.errors import VideoError
+from tests.data_pipelines import clips
+from tests.data_pipelines.clips import decode_all, encode, numbered, numbers, zeroed
+
+N = 40
+# name -> (how to encode it, may the reader seek in it)
+FORMS = {
+    "h264": (dict(options={"g": "12", "bf": "3"}), True),
+    "h264 mkv": (dict(container="matroska", options={"g": "12"}), True),
+    "one key frame": (dict(container="mov"), True),
+    "open gop": (dict(options={"x264-params": "open-gop=1:keyint=10:bframes=3"}), True),
+    # Its "key" frames need the ones before them: seeking has to notice.
+    "intra refresh": (dict(container="matroska", options={
+        "x264-params": "intra-refresh=1:keyint=10:bframes=0"}), False),
+    "fragmented": (dict(options={"g": "10"}, mux={"movflags": "frag_keyframe+empty_moov"}), True),
+    "hevc": (dict(codec="libx265", options={
+        "x265-params": "log-level=none:keyint=10:open-gop=1"}), True),
+    "mpeg4": (dict(codec="mpeg4", options={"bf": "2", "g": "9"}), True),
+    "mpeg2": (dict(container="matroska", codec="mpeg2video", options={"bf": "2", "g": "9"}), True),
+    "vp8": (dict(container="webm", codec="libvpx", options={
+        "auto-alt-ref": "1", "lag-in-frames": "16", "g": "20"}), False),
+    "vp9": (dict(container="webm", codec="libvpx-vp9", options={"g": "15"}), True),
+    "vp9 alpha": (dict(container="webm", codec="libvpx-vp9", pix_fmt="yuva420p"), True),
+    "png alpha": (dict(container="mov", codec="png", pix_fmt="rgba"), True),
+    "10 bit": (dict(pix_fmt="yuv420p10le"), True),
+    "full range": (dict(container="mov", codec="mjpeg", pix_fmt="yuvj420p"), True),
+    "with sound": (dict(sound=True, options={"g": "12"}), True),
+    "avi without pts": (dict(container="avi", codec="mpeg4", options={"bf": "2"}), False),
+    "avi h264": (dict(container="avi"), False),
+    "mpegts": (dict(container="mpegts"), False),
+    "flv": (dict(container="flv"), False),
+}
+
+
+@pytest.fixture(scope="module")
+def form() -> dict[str, bytes]:
+  return {name: encode(numbered(N), **how) for name, (how, _) in FORMS.items()}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_road_gives_the_frames_of_a_full_decode(form, name):
+  data, may_seek = form[name], FORMS[name][1]
+  reference = [image for _, image in decode_all(data)]
+  indices = np.random.default_rng(1).integers(0, N, 30)
+  with open_video(data) as video:
+    assert video.n_frames == N == len(reference)
+    np.testing.assert_allclose(video.times, np.arange(N) / 25, atol=1.1e-3)
+    assert video.times[0] == 0
+    assert video.fps == pytest.approx(25)
+    got = video.frames(indices)
+    assert numbers(got) == indices.tolist()
+    assert all(np.array_equal(image, reference[i]) for image, i in zip(got, indices, strict=True))
+    for i in (N - 1, 0, 13):  # a seek each, backwards too
+      assert np.array_equal(video.frames([i])[0], reference[i])
+    assert all(np.array_equal(a, b) for a, b in zip(video.scan(), reference, strict=True))
+    assert np.array_equal(video.frames([5])[0], reference[5])  # after a scan
+    assert video.seekable == may_seek
+
+
+def test_path_text_and_bytes_are_the_same(tmp_path, form):
+  odd = tmp_path / "100%03d #a: ü.mp4"
+  odd.write_bytes(form["h264"])
+  results = []
+  for source in (odd, str(odd), form["h264"], bytearray(form["h264"])):
+    with open_video(source) as video:
+      results.append(video.frames([3, 30]))
+      assert str(odd) == video.name or "memory" in video.name
+  assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+def test_frames_of_nothing_and_wrong_arguments(form):
+  with open_video(form["h264"]) as video:
+    assert video.frames([]).shape == (0, 48, 64, 3)
+    for bad in ([N], [-1], [0, 99]):
+      with pytest.raises(IndexError, match=r"frames 0\.\.39"):
+        video.frames(bad)
+    with pytest.raises(ValueError, match="interpolation"):
+      video.frames([0], interpolation="area")
+    with pytest.raises(ValueError, match="short_side"):
+      video.frames([0], 0)
+    with pytest.raises(ValueError, match="crop 49x49"):
+      video.frames([0], crop=49)
+
+
+# Times.
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "avi"])
+def test_variable_frame_rate(container):
+  pts = [0, 40, 50, 300, 301, 1000, 1040, 3000]
+  how = dict(codec="libx264", options={"g": "4"}, time_base=Fraction(1, 1000), pts=pts)
+  if container == "avi":  # an AVI file has no times; its frames follow at one rate
+    how, pts = dict(codec="mpeg4"), np.arange(8) * 40
+  with open_video(encode(numbered(8), container, **how)) as video:
+    np.testing.assert_allclose(video.times, np.array(pts) / 1000, atol=1e-9)
+    assert numbers(video.frames([7, 3, 0])) == [7, 3, 0]
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
+def test_start_above_zero(container):
+  with open_video(encode(numbered(20), container, pts=range(100, 120))) as video:
+    np.testing.assert_allclose(video.times, np.arange(20) / 25, atol=1.1e-3)
+    assert numbers(video.frames([19, 0])) == [19, 0]
+
+
+@pytest.mark.parametrize("hidden", [5, 14])
+def test_edit_list_hides_frames_that_others_need(hidden):
+  """Frames before time zero are in the file, and decoded, but not shown."""
+  data = encode(numbered(N), pts=range(-hidden, N - hidden), options={"g": "12", "bf": "2"})
+  with av.open(io.BytesIO(data)) as file:
+    assert file.streams.video[0].frames == N  # what the header says
+  with open_video(data) as video:
+    assert video.n_frames == N - hidden
+    assert video.times[0] == 0
+    assert numbers(video.frames(range(N - hidden))) == list(range(hidden, N))
+    assert numbers(video.frames([20, 0])) == [20 + hidden, hidden]
+    assert video.seekable
+
+
+def test_one_frame():
+  with open_video(encode(numbered(1, first=77))) as video:
+    assert (video.n_frames, video.times.tolist()) == (1, [0.0])
+    assert numbers(video.frames([0, 0])) == [77, 77]
+
+
+# Pictures.
+
+
+def test_rotation_and_mirroring():
+  image = numbered(1, 32, 64)
+  image[:, :8, :16] = (250, 0, 0)
+  stored = decode_all(encode(image))[0][1]
+  for rotation, hflip in itertools.product((0, 90, 180, -90), (False, True)):
+    with open_video(encode(image, rotation=rotation, hflip=hflip)) as video:
+      want = np.rot90(stored, rotation // 90)
+      want = want[:, ::-1] if hflip else want
+      assert np.array_equal(video.frames([0])[0], want), (rotation, hflip)
+      assert (video.height, video.width) == want.shape[:2]
+      if not hflip:
+        assert video.rotation == rotation
+      small = video.frames([0], 16)[0].astype(int)
+      assert small.shape == ((16, 32, 3) if rotation % 180 == 0 else (32, 16, 3))
+      half = want.reshape(small.shape[0], 2, small.shape[1], 2, 3).mean((1, 3))
+      assert np.abs(small - half).mean() < 12
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (17, 33), (241, 321), (2, 50)])
+def test_odd_sizes(height, width):
+  data = encode(numbered(6, height, width), pix_fmt="yuv444p")
+  reference = [image for _, image in decode_all(data)]
+  with open_video(data) as video:
+    assert (video.height, video.width) == (height, width)
+    assert np.array_equal(video.frames([4, 1]), np.stack([reference[4], reference[1]]))
+    assert min(video.frames([0], 1).shape) == 1
+    assert min(video.frames([0], 7).shape[1:3]) == 7
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("short_side", "want"), [(30, (30, 45)), (128, (128, 192)),
+                                                  (100, (100, 150)), (33, (33, 50))])
+def test_resizing_keeps_the_picture(interpolation, short_side, want):
+  y, x = np.mgrid[:100, :150]
+  smooth = np.stack([120 + 80 * np.sin(x / 20), 120 + 80 * np.cos(y / 15), (x + y) / 1.2], -1)
+  data = encode(smooth[None].round().astype(np.uint8), options={"crf": "2"}, pix_fmt="yuv444p")
+  with open_video(data) as video:
+    got = video.frames([0], short_side, interpolation=interpolation)[0]
+    whole = video.frames([0])[0]
+  pil = Image.fromarray(whole).resize(want[::-1], Image.Resampling[interpolation.upper()])
+  assert got.shape == (*want, 3)
+  assert np.abs(got.astype(int) - np.asarray(pil)).mean() < 2
+
+
+def test_crop_is_the_middle():
+  data = encode(numbered(3, 51, 64), pix_fmt="yuv444p")
+  with open_video(data) as video:
+    whole, middle = video.frames([2]), video.frames([2], crop=20)
+  assert np.array_equal(middle, whole[:, 15:35, 22:42])  # floor(31 / 2), floor(44 / 2)
+
+
+def two_streams(first_is_default: bool) -> bytes:
+  buffer = io.BytesIO()
+  with av.open(buffer, "w", format="matroska") as file:
+    streams = [file.add_stream("libx264", rate=25, options={"threads": "1"}) for _ in range(2)]
+    for stream, width, on in zip(streams, (64, 96), (first_is_default, not first_is_default),
+                                 strict=True):
+      stream.width, stream.height, stream.pix_fmt = width, 48, "yuv420p"
+      stream.disposition = av.stream.Disposition.default if on else av.stream.Disposition(0)
+    for stream, frames in zip(streams, (numbered(4), numbered(6, 48, 96, 100)), strict=True):
+      for image in frames:
+        file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+      file.mux(stream.encode())
+  return buffer.getvalue()
+
+
+def test_of_two_video_streams_the_default_is_read():
+  with open_video(two_streams(True)) as video:
+    assert numbers(video.frames(range(video.n_frames))) == [0, 1, 2, 3]
+  with open_video(two_streams(False)) as video:
+    assert video.width == 96
+    assert numbers(video.frames(range(video.n_frames))) == [100, 101, 102, 103, 104, 105]
+
+
+def test_cover_picture_is_no_video():
+  buffer = io.BytesIO()
+  with av.open(buffer, "w", format="mp3") as file:
+    sound = clips.add_sound(file)
+    cover = file.add_stream("png", rate=1)
+    cover.width, cover.height, cover.pix_fmt = 64, 48, "rgb24"
+    cover.disposition = av.stream.Disposition.attached_pic
+    file.mux(cover.encode(av.VideoFrame.from_ndarray(numbered(1)[0], format="rgb24")))
+    file.mux(cover.encode())
+    clips.play_sound(file, sound)
+  with av.open(io.BytesIO(buffer.getvalue())) as file:
+    assert len(file.streams.video) == 1
+  with pytest.raises(VideoError, match="no video stream"), open_video(buffer.getvalue()):
+    pass
+
+
+def test_title_that_is_not_text():
+  data = encode(numbered(2), metadata={"title": "ABCDEFGH"})
+  assert b"ABCDEFGH" in data
+  with open_video(data.replace(b"ABCDEFGH", b"\xff\xfe\xfa\xf0\xc3\x28\xa0\xa1")) as video:
+    assert numbers(video.frames([1])) == [1]
+
+
+# Damage.
+
+
+@pytest.mark.parametrize("container", ["mov", "matroska", "avi"])
+def test_a_bad_packet_costs_its_own_frame_only(container, capfd):
+  """Every frame is a key frame here, so exactly frames 4, 5 and 9 are lost."""
+  data = encode(numbered(12), container, codec="png", pix_fmt="rgb24")
+  bad = zeroed(data, [4, 5, 9])
+  kept = [0, 1, 2, 3, 6, 7, 8, 10, 11]
+  assert numbers(np.stack([image for _, image in decode_all(bad)])) == kept
+  on_screen = [0, 1, 2, 3, 3, 3, 6, 7, 8, 8, 10, 11]
+  with open_video(bad) as video:
+    want = kept if container == "avi" else on_screen  # no times, no gaps
+    assert video.n_frames == len(want)
+    order = np.random.default_rng(0).permutation(len(want))
+    assert numbers(video.frames(order)) == [want[i] for i in order]
+    assert numbers(np.stack(list(video.scan()))) == want
+    assert numbers(video.frames([3])) == [want[3]]
+  assert capfd.readouterr() == ("", "")  # FFmpeg keeps its remarks to itself
+
+
+def test_bad_first_frame_shows_the_first_that_decodes():
+  data = zeroed(encode(numbered(6), "mov", codec="png", pix_fmt="rgb24"), [0, 1])
+  with open_video(data) as video:
+    assert numbers(video.frames(range(6))) == [2, 2, 2, 3, 4, 5]
+
+
+def test_damaged_h264_gives_what_a_full_decode_gives():
+  data = zeroed(encode(numbered(60), options={"g": "15", "bf": "2"}), [7, 20, 21])
+  decoded = dict(decode_all(data))
+  assert 0 < len(decoded) < 60
+  with open_video(data) as video:
+    assert video.n_frames == 60
+    got = {i: video.frames([i])[0] for i in (59, 3, 30, 8, 22, 12)}
+    for i, image in got.items():
+      shown = max((p for p in decoded if p <= i * 512), default=min(decoded))
+      assert np.array_equal(image, decoded[shown]), i
+
+
+def test_cut_off_files_keep_what_is_there():
+  mkv = encode(numbered(N), "matroska", options={"g": "10"})
+  mp4 = encode(numbered(N), options={"g": "10"}, mux={"movflags": "faststart"})
+  for data in (mkv, mp4):
+    with open_video(data[:len(data) * 2 // 3]) as video:
+      assert N // 3 < video.n_frames < N
+      n = video.n_frames
+      # The last packet may be half there, and frames that wait for a later one never come.
+      assert numbers(video.frames(range(n - 6))) == list(range(n - 6))
+
+
+def test_no_duration():
+  """A live recording: the header was written before anything was known."""
+  buffer = io.BytesIO()
+  with av.open(buffer, "w", format="webm", options={"live": "1"}) as file:
+    stream = file.add_stream("libvpx-vp9", rate=25)
+    stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+    for image in numbered(10):
+      file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+    file.mux(stream.encode())
+  with open_video(buffer.getvalue()) as video:
+    assert numbers(video.frames([9, 2])) == [9, 2]
+    assert video.times[9] == pytest.approx(0.36)
+
+
+WHOLE = encode(numbered(10))
+UNREADABLE = {
+    "empty": (b"", "empty file"),
+    "page": (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
+    "text": ("Zugriff verweigert: Übung\n".encode(), r"not a video \(text\)"),
+    "cut text": (("ü" * 5000).encode()[:4095], r"not a video \(text\)"),
+    "playlist": (b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://localhost/a.ts\n", "text"),
+    "random": (np.random.default_rng(0).bytes(20_000), "not a video"),
+    "no moov": (WHOLE[:len(WHOLE) // 2], "no moov"),
+    "sound only": (clips.sound_only(), "no video stream"),
+    "all zero": (zeroed(WHOLE, range(10)), "no frame could be decoded"),
+    "all zero avi": (zeroed(encode(numbered(4), "avi", "png", "rgb24"), range(4)),
+                     "no frame could be decoded"),
+    "no packets": (b"".join([WHOLE[:WHOLE.index(b"mdat") + 4]]), "moov"),
+    "broken head": (encode(numbered(4), "matroska")[:40], "damaged video"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_unreadable(tmp_path, name, capfd):
+  data, reason = UNREADABLE[name]
+  path = tmp_path / "film.mp4"
+  path.write_bytes(data)
+  for source, called in ((path, str(path)), (data, f"video in memory ({len(data)} bytes)")):
+    with pytest.raises(VideoError, match=reason) as caught, open_video(source):
+      pass
+    assert caught.value.name == called
+    assert "\n" not in caught.value.reason and len(caught.value.reason) < 100
+  assert capfd.readouterr() == ("", "")
+
+
+def test_paths_that_are_no_files(tmp_path, monkeypatch):
+  os.mkfifo(tmp_path / "pipe.mp4")
+  for name, reason in (("missing.mp4", "file not found"), ("", "is a folder"),
+                       ("pipe.mp4", "not a regular file")):
+    with pytest.raises(VideoError, match=reason), open_video(tmp_path / name):
+      pass
+  (tmp_path / "secret.mp4").write_bytes(WHOLE)
+
+  def denied(path):
+    raise PermissionError(13, "Permission denied")
+
+  monkeypatch.setattr(sniff, "_head", denied)
+  with pytest.raises(VideoError, match=r"secret.mp4: permission denied"):
+    open_video(tmp_path / "secret.mp4").__enter__()
+
+
+def test_file_that_changes_under_the_reader(tmp_path):
+  path = tmp_path / "a.avi"
+  path.write_bytes(encode(numbered(10), "avi", "mpeg4"))
+  with open_video(path) as video:
+    path.write_bytes(b"")
+    with pytest.raises(VideoError, match="not a video"):
+      video.frames([3])
+
+
+# Limits and resources.
+
+
+def test_limits():
+  for kwargs, reason in (({"max_frames": 9}, "more than 9 frames"),
+                         ({"max_pixels": 64 * 48 - 1}, "64x48 pixels are too large")):
+    for data in (WHOLE, encode(numbered(10), "avi", "mpeg4")):
+      with pytest.raises(VideoError, match=reason), open_video(data, **kwargs):
+        pass
+  with open_video(encode(numbered(1, 2, 640))) as video:
+    with pytest.raises(VideoError, match="too large"):
+      video.frames([0], 2000)  # 2000 x 640000
+    assert video.frames([0], 4).shape == (1, 4, 1280, 3)
+
+
+def test_files_are_closed(tmp_path, form):
+  path = tmp_path / "a.mkv"
+  path.write_bytes(form["h264 mkv"])
+  bad = tmp_path / "b.mp4"
+  bad.write_bytes(UNREADABLE["all zero"][0])
+  folder = pathlib.Path("/proc/self/fd")
+  if not folder.is_dir():
+    pytest.skip("no /proc here to count open files in")
+
+  def n_open():
+    return len(list(folder.iterdir()))
+
+  before = n_open()
+  for _ in range(3):
+    with open_video(path) as video:
+      video.frames([30, 2])
+      next(video.scan())
+    with pytest.raises(VideoError), open_video(bad):
+      pass
+    with pytest.raises(RuntimeError), open_video(path) as video:
+      raise RuntimeError
+  assert n_open() == before
+  video.close()
+
+
+def test_many_threads_and_early_closes(form):
+  def work(k: int) -> bool:
+    data = form[list(FORMS)[k % len(FORMS)]]
+    with open_video(data) as video:
+      if k % 3 == 0:
+        return numbers(next(video.scan())[None]) == [0]
+      return numbers(video.frames([k % N, 7])) == [k % N, 7]
+
+  with ThreadPoolExecutor(4) as pool:
+    assert all(pool.map(work, range(100)))
+
+
+def test_memory_does_not_grow_with_the_video(tmp_path):
+  """One frame asked for of 200 that share a key frame; holding them all would take 276 MB."""
+  path = tmp_path / "long.mp4"
+  path.write_bytes(encode(np.broadcast_to(numbered(1, 720, 1280), (200, 720, 1280, 3)),
+                          options={"g": "200", "preset": "ultrafast", "crf": "40"}))
+  script = ("import resource, sys; from data_pipelines.decode import open_video\n"
+            "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+            "with open_video(sys.argv[1]) as video:\n"
+            "  video.frames([0]); before = peak()\n"
+            "  video.frames([199, 100]); print(peak() - before)\n")
+  result = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True,
+                          check=True, cwd=pathlib.Path(__file__).parents[2])
+  unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+  assert int(result.stdout) * unit < 80e6

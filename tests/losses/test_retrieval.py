@@ -1,0 +1,255 @@
+"""Retrieval losses: values and gradients against float64 twins, closed forms, masks, limits."""
+
+import functools
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.reference import losses as reference
+from vssl_jax.losses import retrieval
+from vssl_jax.ops.normalise import l2
+
+N, M = 4, 6
+# name: (ours, the twin's value, whether the weights are constants for the gradient)
+CASES = {
+  "softmax": ("info_nce", dict(tau=1.0)),
+  "info_nce": ("info_nce", dict(tau=0.07)),
+  "sharp_info_nce": ("info_nce", dict(tau=1 / 256)),
+  "circle": ("circle", dict(gamma=256.0, margin=0.25)),
+  "soft_circle": ("circle", dict(gamma=20.0, margin=0.4)),
+  "attached_circle": ("circle", dict(gamma=20.0, margin=0.4, detach=False)),
+  "hardest_triplet": ("triplet", dict(margin=0.5, hardest=True)),
+  "mean_triplet": ("triplet", dict(margin=1.0, hardest=False)),
+}
+
+
+def ours(case):
+  name, args = CASES[case]
+  return functools.partial(getattr(retrieval, name), **args)
+
+
+def twin(case, at=None):
+  """The twin as a function of one anchor; `at` freezes the weights of a detached circle."""
+  name, args = CASES[case]
+  args = dict(args)
+  if name == "circle":
+    if args.pop("detach", True):
+      args["weights_at"] = at
+  return functools.partial(getattr(reference, name), **args)
+
+
+def draw(seed=0, n=N, m=M):
+  """Similarities of every kind, from opposite to equal, and a mask."""
+  rng = np.random.default_rng(seed)
+  s_p, s_n = rng.uniform(-0.3, 0.95, n), rng.uniform(-0.95, 0.9, (n, m))
+  mask = rng.random((n, m)) < 0.6
+  mask[:, 0] = True
+  return s_p.astype(np.float32), s_n.astype(np.float32), mask
+
+
+def expected_gradients(case, s_p, s_n, mask, cotangent):
+  """Gradients of `sum(cotangent * loss)` by central differences of the twin, row by row."""
+  d_p, d_n = np.zeros(s_p.shape), np.zeros(s_n.shape)
+  for i, row in enumerate(mask):
+    x = np.concatenate([s_p[i:i + 1], s_n[i][row]]).astype(np.float64)
+    fn = twin(case, at=(x[0], list(x[1:])))
+    grad = reference.gradient(lambda v, fn=fn: fn(v[0], list(v[1:])), x, 1e-7)
+    d_p[i], d_n[i, row] = cotangent[i] * grad[0], cotangent[i] * grad[1:]
+  return d_p, d_n
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_value_and_gradient(case, masked):
+  s_p, s_n, mask = draw()
+  cotangent = np.array([0.3, -1.0, 2.0, 0.7], np.float32)
+
+  def value(s_p, s_n):
+    losses = ours(case)(s_p, s_n, mask if masked else None)
+    return jnp.sum(cotangent * losses), losses
+
+  (_, losses), (d_p, d_n) = jax.value_and_grad(value, (0, 1), has_aux=True)(s_p, s_n)
+  keep = mask if masked else np.ones_like(mask)
+  want = reference.rows(twin(case), s_p, s_n, keep)
+  np.testing.assert_allclose(losses, want, rtol=1e-5, atol=1e-5)
+  want_p, want_n = expected_gradients(case, s_p, s_n, keep, cotangent)
+  np.testing.assert_allclose(d_p, want_p, rtol=2e-4, atol=1e-4)
+  np.testing.assert_allclose(d_n, want_n, rtol=2e-4, atol=1e-4)
+  assert (np.asarray(d_n)[~keep] == 0).all()
+
+
+@pytest.mark.parametrize("margin", [0.25, 0.4])
+def test_released_circle(margin):
+  args = dict(gamma=20.0, margin=margin)
+  s_p, s_n, _ = draw(1)
+  logits = np.concatenate([s_p[:, None], s_n], axis=1)
+  want, grad = [], []
+  for i, row in enumerate(logits.astype(np.float64)):
+    frozen = functools.partial(reference.released_row, first_row=i == 0, weights_at=row, **args)
+    want.append(reference.released_row(row, first_row=i == 0, **args))
+    grad.append(reference.gradient(frozen, row))
+  fn = functools.partial(retrieval.released_circle, **args)
+  np.testing.assert_allclose(fn(logits), want, rtol=1e-5)
+  np.testing.assert_allclose(jax.grad(lambda x: jnp.sum(fn(x)))(logits), grad, atol=1e-4)
+  paper = retrieval.circle(s_p, s_n, **args)
+  assert (np.abs(np.asarray(paper) - want) > 0.1).all()
+
+
+@pytest.mark.parametrize("m", [1, 7, 1000])
+def test_equal_logits_give_log_of_their_number(m):
+  s_p, s_n = jnp.full(2, 0.5), jnp.full((2, m), 0.5)
+  want = np.full(2, math.log(1 + m))
+  for tau in (1.0, 0.07, 1 / 256):
+    np.testing.assert_allclose(retrieval.info_nce(s_p, s_n, tau=tau), want, rtol=1e-6)
+  # With margin 1/2 both of the circle's logits are gamma/2 * 0 ... at similarity 1/2.
+  np.testing.assert_allclose(retrieval.circle(s_p, s_n, margin=0.5), want, rtol=1e-6)
+  logits = jnp.full((3, 1 + m), 0.1)
+  np.testing.assert_allclose(retrieval.released_circle(logits), np.full(3, want[0]), rtol=1e-6)
+  for hardest in (True, False):
+    got = retrieval.triplet(s_p, s_n, margin=0.3, hardest=hardest)
+    np.testing.assert_allclose(got, [0.3, 0.3], rtol=1e-5)
+
+
+def test_gradient_formula_of_circle():
+  """dL/ds_p = -gamma a_p (1 - sigma_p), dL/ds_n = gamma a_n sigma_n (tca spec 6.2)."""
+  gamma, m = 8.0, 0.25
+  s_p, s_n, _ = draw(2)
+  d_p, d_n = jax.grad(lambda *s: jnp.sum(retrieval.circle(*s, gamma=gamma, margin=m)), (0, 1))(
+    s_p, s_n)
+  a_p, a_n = np.maximum(0, 1 + m - s_p), np.maximum(0, s_n + m)
+  logits = np.concatenate([(a_p * (s_p - 1 + m))[:, None], a_n * (s_n - m)], axis=1)
+  sigma = np.exp(gamma * logits.astype(np.float64))
+  sigma /= sigma.sum(axis=1, keepdims=True)
+  np.testing.assert_allclose(d_p, -gamma * a_p * (1 - sigma[:, 0]), rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(d_n, gamma * a_n * sigma[:, 1:], rtol=1e-4, atol=1e-6)
+
+
+def test_gradient_formula_of_softmax_with_respect_to_the_unnormalised_anchor():
+  """The formula of tca spec 6.5; a negative pulls with sqrt(1 - cos^2), a duplicate not at all."""
+  rng = np.random.default_rng(3)
+  w = rng.standard_normal(9).astype(np.float32)
+  z = reference.unit(w.astype(np.float64))
+  z_p, z_n = reference.unit(rng.standard_normal(9)), reference.unit(rng.standard_normal((5, 9)))
+
+  def loss(w):
+    z_a = l2(w)
+    return retrieval.info_nce((z_p @ z_a)[None], (z_n @ z_a)[None], tau=1.0)[0]
+
+  sigma = np.exp(np.concatenate([[z @ z_p], z_n @ z]))
+  sigma /= sigma.sum()
+  brackets = z_n - (z_n @ z)[:, None] * z
+  want = (1 - sigma[0]) * ((z @ z_p) * z - z_p) + sigma[1:] @ brackets
+  np.testing.assert_allclose(jax.grad(loss)(w), want / np.linalg.norm(w), atol=1e-6)
+  pulls = jax.jacobian(lambda w: jnp.asarray(z_n, jnp.float32) @ l2(w))(w)
+  norms = np.linalg.norm(pulls, axis=1) * np.linalg.norm(w)
+  np.testing.assert_allclose(norms, np.sqrt(1 - (z_n @ z) ** 2), atol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_masked_negative_is_as_good_as_none(case):
+  s_p, s_n, mask = draw(4)
+  masked = ours(case)(s_p, s_n, mask)
+  for i in range(N):
+    alone = ours(case)(s_p[i:i + 1], s_n[i:i + 1][:, mask[i]])
+    np.testing.assert_allclose(masked[i], alone[0], rtol=1e-6)
+  other = np.where(mask, s_n, 1.0)
+  np.testing.assert_array_equal(ours(case)(s_p, other, mask), masked)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_without_any_negative_the_loss_and_its_gradient_are_zero(case):
+  s_p, s_n, mask = draw(5)
+  mask[1] = False
+
+  def value(s_p, s_n, mask):
+    losses = ours(case)(s_p, s_n, mask)
+    return jnp.sum(losses), losses
+
+  (_, losses), (d_p, d_n) = jax.value_and_grad(value, (0, 1), has_aux=True)(s_p, s_n, mask)
+  assert losses[1] == 0
+  assert d_p[1] == 0
+  assert (d_n[1] == 0).all()
+  assert np.isfinite(d_p).all()
+  assert np.isfinite(d_n).all()
+  assert (losses[jnp.array([0, 2, 3])] > 0).any()
+  empty = jnp.zeros((2, 0))
+  np.testing.assert_array_equal(ours(case)(s_p[:2], empty), [0, 0])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_order_of_negatives_does_not_matter(case):
+  s_p, s_n, mask = draw(6)
+  order = np.random.default_rng(0).permutation(M)
+  got = ours(case)(s_p, s_n[:, order], mask[:, order])
+  np.testing.assert_allclose(got, ours(case)(s_p, s_n, mask), rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_are_finite_where_they_could_not_be(case):
+  def loss(w_a, w_p, w_n):
+    a = l2(w_a)
+    return jnp.mean(ours(case)(jnp.sum(a * l2(w_p), -1), a @ l2(w_n).T))
+
+  rng = np.random.default_rng(7)
+  w = jnp.asarray(rng.standard_normal((3, 8)), jnp.float32)
+  for a, p, n in [(w * 0, w, w), (w, w * 0, w * 0), (w, w, w), (w[:1], w[1:2], w[2:]),
+                  (w, -w, w), (w, w, jnp.repeat(w[:1], 3, 0))]:
+    value, grads = jax.value_and_grad(loss, (0, 1, 2))(a, p, n)
+    assert np.isfinite(value)
+    assert all(np.isfinite(g).all() for g in grads)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_half_precision_is_widened_before_anything_else(case):
+  s_p, s_n, mask = draw(8)
+  s_p, s_n = jnp.asarray(s_p, jnp.bfloat16), jnp.asarray(s_n, jnp.bfloat16)
+  got = ours(case)(s_p, s_n, mask)
+  want = reference.rows(twin(case), s_p.astype(np.float64), s_n.astype(np.float64), mask)
+  assert got.dtype == jnp.float32
+  np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_shapes_are_checked():
+  with pytest.raises(AssertionError):
+    retrieval.info_nce(jnp.zeros(3), jnp.zeros((2, 4)))
+  with pytest.raises(AssertionError):
+    retrieval.circle(jnp.zeros((3, 1)), jnp.zeros((3, 4)))
+  with pytest.raises(AssertionError):
+    retrieval.triplet(jnp.zeros(3), jnp.zeros((3, 4)), jnp.ones((3, 1), bool))
+  with pytest.raises(AssertionError):
+    retrieval.released_circle(jnp.zeros(3))
+
+
+class Variants(chex.TestCase):
+  """The same numbers with and without jit, mapped over anchors, and over devices."""
+
+  @chex.all_variants(with_pmap=True)
+  def test_under_every_transformation(self):
+    s_p, s_n, mask = draw(9, n=8)
+    for case in CASES:
+      def value_and_gradient(s_p, s_n, mask, fn=ours(case)):
+        value, vjp = jax.vjp(lambda *s: fn(*s, mask), s_p, s_n)
+        return value, *vjp(jnp.ones_like(value))
+
+      value, d_p, d_n = self.variant(value_and_gradient)(s_p, s_n, mask)
+      want = reference.rows(twin(case), s_p, s_n, mask)
+      np.testing.assert_allclose(value, want, rtol=1e-5, atol=1e-5, err_msg=case)
+      want_p, want_n = expected_gradients(case, s_p, s_n, mask, np.ones(8))
+      np.testing.assert_allclose(d_p, want_p, rtol=2e-4, atol=1e-4, err_msg=case)
+      np.testing.assert_allclose(d_n, want_n, rtol=2e-4, atol=1e-4, err_msg=case)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_mapped_over_anchors_and_split_over_devices(case):
+  assert jax.device_count() >= 4
+  s_p, s_n, mask = draw(10, n=8)
+  whole = ours(case)(s_p, s_n, mask)
+  one = jax.vmap(lambda p, n, m: ours(case)(p[None], n[None], m[None])[0])(s_p, s_n, mask)
+  np.testing.assert_allclose(one, whole, rtol=1e-6)
+  parts = [a.reshape(4, 2, *a.shape[1:]) for a in (s_p, s_n, mask)]
+  split = jax.pmap(ours(case), devices=jax.devices()[:4])(*parts)
+  np.testing.assert_allclose(np.asarray(split).reshape(8), whole, rtol=1e-6)

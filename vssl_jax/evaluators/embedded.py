@@ -1,0 +1,94 @@
+"""Videos of any length through an embedding, in few shapes and without holding them all."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+
+Embed = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
+
+SHORTEST = 8  # frames; the lengths that videos are padded to are this times a power of two
+BLOCK_FRAMES = 64  # a block of n videos holds n videos of this length, or fewer of longer ones
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+  """Embedded videos, padded to a common length and a common count.
+
+  Attributes:
+    ids: of the first rows; those after are fillers.
+    video: [B, D].
+    frames: [B, T, D].
+    length: [B] int32.
+  """
+
+  ids: tuple[str, ...]
+  video: np.ndarray
+  frames: np.ndarray
+  length: np.ndarray
+
+
+def embed_videos(ids: Iterable[str], descriptors: Mapping[str, np.ndarray], embed: Embed,
+                 block: int, missing: list[str]) -> Iterator[Batch]:
+  """Embeds every video once, those of like length together, so not in the order of `ids`.
+
+  Args:
+    ids: distinct.
+    descriptors: id -> [T, D].
+    embed: `{"x": [B, T, D] float32, "length": [B] int32}` to `{"video", "frames"}`. T is a power
+      of two, B too or as many as a block holds.
+    block: videos of up to 64 frames in one batch; of longer ones as many as make so many frames.
+    missing: grows by the ids that have no descriptor or no frame.
+
+  Raises:
+    ValueError: an array is of the wrong shape or not finite, or embedded frames aren't unit
+      vectors; names the video.
+  """
+  waiting: dict[int, list] = {}
+  for name in ids:
+    x = descriptors[name] if name in descriptors else ()
+    if not len(x):
+      missing.append(name)
+      continue
+    if np.ndim(x) != 2 or not np.isfinite(x).all():
+      raise ValueError(f"descriptors of {name!r} should be finite [T, D], are {np.shape(x)}"
+                       f"{'' if np.isfinite(x).all() else ' with values that are not'}")
+    frames = max(SHORTEST, 1 << (len(x) - 1).bit_length())
+    group = waiting.setdefault(frames, [])
+    group.append((name, x))
+    rows = max(1, min(block, block * BLOCK_FRAMES // frames))
+    if len(group) == rows:
+      yield _embed(waiting.pop(frames), frames, rows, embed)
+  for frames, group in sorted(waiting.items()):
+    yield _embed(group, frames, 1 << (len(group) - 1).bit_length(), embed)
+
+
+def _embed(group: list[tuple[str, np.ndarray]], frames: int, rows: int, embed: Embed) -> Batch:
+  ids = tuple(name for name, _ in group)
+  width = group[0][1].shape[1]
+  x = np.zeros((rows, frames, width), np.float32)
+  length = np.empty(rows, np.int32)
+  for i in range(rows):  # fillers repeat the first video, since no model takes an empty one
+    name, y = group[i if i < len(group) else 0]
+    if y.shape[1] != width:
+      raise ValueError(f"{name!r} has {y.shape[1]} features, {ids[0]!r} has {width}")
+    x[i, :len(y)], length[i] = y, len(y)
+  out = embed({"x": x, "length": length})
+  video, frames_out = (np.asarray(out[key], np.float32) for key in ("video", "frames"))
+  if frames_out.shape[:2] != x.shape[:2] or video.shape[0] != rows or video.ndim != 2:
+    raise ValueError(f"embed gave video {video.shape} and frames {frames_out.shape} for x {x.shape}"
+                     ": should be [B, D] and [B, T, D]")
+  for i, name in enumerate(ids):
+    _check(name, video[i], frames_out[i, :length[i]])
+  return Batch(ids, video, frames_out, length)
+
+
+def _check(name: str, video: np.ndarray, frames: np.ndarray) -> None:
+  norms = np.linalg.norm(frames, axis=-1)
+  if not (np.isfinite(norms).all() and np.isfinite(video).all()):
+    raise ValueError(f"the embedding of {name!r} isn't finite")
+  # A blank frame may stay zero; the margin is for embeddings in half precision.
+  off = np.abs(norms - 1) > 0.02
+  if np.any(off & (norms > 1e-6)):
+    raise ValueError(f"embedded frames of {name!r} have norms up to {norms.max():.3g}: chamfer "
+                     "similarity needs unit vectors, so normalise them in `embed`")
