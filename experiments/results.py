@@ -19,10 +19,10 @@ MEANING = {
     "CSVR": "those and complementary scenes (the same scene from another time or camera)",
     "ISVR": "those and incident scenes (the same kind of scene and motion)",
 }
-SIMILARITY = {
-    "cosine": "dot product of video vectors",
-    "chamfer": "mean over query frames of the best database frame",
-    "symmetric_chamfer": "mean of Chamfer both ways",
+SIMILARITY = {  # name -> heading, meaning
+    "cosine": ("cosine", "dot product of video vectors"),
+    "chamfer": ("chamfer", "mean over the query's frames of the best frame in the other video"),
+    "symmetric_chamfer": ("symm.", "symmetric Chamfer, the mean of both directions"),
 }
 
 
@@ -30,13 +30,16 @@ def table(task, reports: Mapping[str, Report]) -> str:
   """Rows of mAP by task and similarity, and what they mean."""
   first = next(iter(reports.values()))
   names, tasks = list(first.results), list(next(iter(first.results.values())))
-  wide = max(len("retrieval, mAP"), *(len(name) for name in reports))
+  wide, size = max(len("mAP"), *(len(name) for name in reports)), 9
   columns = [(t, s) for t in tasks for s in names]
-  size = max(len(s) for s in names) + 2
-  head = [" " * wide + "".join(f"{t if i == 0 else '':>{size}}" for t in tasks
-                               for i in range(len(names))),
-          f"{'retrieval, mAP':<{wide}}" + "".join(f"{s:>{size}}" for _, s in columns)]
-  body = [f"{name:<{wide}}" + "".join(f"{r.results[s][t].mean:>{size}.3f}" for t, s in columns)
+
+  def line(name: str, cells) -> str:
+    groups = [cells[i:i + len(names)] for i in range(0, len(cells), len(names))]
+    return f"{name:<{wide}} " + " |".join("".join(f"{c:>{size}}" for c in g) for g in groups)
+
+  head = [line("", [t if s == names[0] else "" for t, s in columns]),
+          line("mAP", [SIMILARITY[s][0] for _, s in columns])]
+  body = [line(name, [f"{r.results[s][t].mean:.3f}" for t, s in columns])
           for name, r in reports.items()]
   return "\n".join([*head, *body, "", *_explain(task, first, tasks, names)])
 
@@ -49,7 +52,7 @@ def _explain(task, report: Report, tasks, names) -> list[str]:
       "means that every relevant",
       f"video stands before all others among {len(report.database)}. Relevant are, for",
       *(f"  {t}: {MEANING[t]}" for t in tasks), "Videos are compared by",
-      *(f"  {s}: {SIMILARITY[s]}" for s in names),
+      *(f"  {SIMILARITY[s][0]}: {SIMILARITY[s][1]}" for s in names),
       f"Seed {c.seed}; {len(data.pairs)} training pairs, {len(data.background)} background videos."]
   if not c.features.weights:
     lines.append(f"The backbone ({c.features.backbone}, width {c.features.width}) has random "

@@ -70,10 +70,10 @@ def make(*, root: str, n_edits: int = 4, holdout: float = 0.2, n_eval_edits: int
                                         ("query", n_eval_edits)), seed) for i in ids}
   own = _own_queries(queries, extensions) if queries else []
   originals = [Video(i, path_of[i]) for i in ids]
-  made = [v for i in ids for v in copies[i]]
+  videos = [*originals, *(v for i in ids for v in copies[i]), *own]
   return RetrievalData(
       name=f"folder {folder.name}",
-      videos={v.id: v for v in [*originals, *made, *own]},
+      videos={v.id: v for v in videos},
       pairs=[pair for i in train
              for pair in itertools.combinations([i, *(v.id for v in copies[i])], 2)],
       background=train,

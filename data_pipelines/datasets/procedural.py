@@ -82,10 +82,10 @@ def make(
   _check(settings)
   folder = pathlib.Path(cache_dir).expanduser().absolute() / f"procedural-{_digest(settings)}"
   benchmark = plan(settings)
-  index = _read_index(folder)
-  if index is None or not _complete(folder, index):
+  if not _complete(folder):
     try:
       folder.mkdir(parents=True, exist_ok=True)
+      _delete_wrong(folder)
       draw(folder, settings, processes, progress)
       _write_index(folder, settings, benchmark)
     except (DataError, OSError) as error:
@@ -108,10 +108,11 @@ def facts(data: RetrievalData) -> dict[str, Fact]:
 
 def _check(settings):
   low, high = settings.seconds
-  if settings.size < 16 or settings.fps < 1 or not 0 < low <= high or settings.difficulty < 0:
+  fine = settings.seed >= 0 and settings.size >= 16 and settings.fps >= 1
+  if not (fine and 0 < low <= high and settings.difficulty >= 0):
     raise ValueError(
-      f"size must be at least 16, fps at least 1, seconds increasing and difficulty at least 0: "
-      f"{settings}"
+      "seed and difficulty must be at least 0, size at least 16, fps at least 1, and seconds two "
+      f"positive numbers in order, not {settings}"
     )
   if settings.n_queries > MAX_QUERIES:
     raise ValueError(f"n_queries must be at most {MAX_QUERIES}, not {settings.n_queries}")
@@ -129,16 +130,22 @@ def _read_index(folder):
     return None
 
 
-def _size(path):
-  return path.stat().st_size if path.is_file() else -1
+def _wrong(folder, index):
+  """Names of files that are missing or not of the size that the index says."""
+  paths = {name: folder / name for name in index["files"]}
+  sizes = {name: path.stat().st_size if path.is_file() else -1 for name, path in paths.items()}
+  return [name for name, entry in index["files"].items() if sizes[name] != entry["bytes"]]
 
 
-def _complete(folder, index):
-  """Whether all files are there; those of another size than the index says are deleted."""
-  wrong = [f for f, entry in index["files"].items() if _size(folder / f) != entry["bytes"]]
-  for name in wrong:
+def _complete(folder):
+  index = _read_index(folder)
+  return index is not None and not _wrong(folder, index)
+
+
+def _delete_wrong(folder):
+  index = _read_index(folder)
+  for name in _wrong(folder, index) if index else []:
     (folder / name).unlink(missing_ok=True)
-  return not wrong
 
 
 def _write_index(folder, settings, benchmark):

@@ -12,6 +12,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 from tqdm import tqdm
@@ -47,6 +48,7 @@ def draw(
   Raises:
     DataError: a file can't be written, or a process was killed.
   """
+  _sweep(folder)
   groups = _missing(folder, settings)
   parts = min(processes or _n_cores(), len(groups))
   total = sum(map(len, groups))
@@ -55,6 +57,13 @@ def draw(
             mininterval=0.5) as bar:  # fmt: skip
     for n in steps:
       bar.update(n)
+
+
+def _sweep(folder):
+  """Removes half-written files that a killed run left, but not those of a run beside this one."""
+  for path in folder.glob(".*.tmp"):
+    if time.time() - path.stat().st_mtime > 3600:
+      path.unlink(missing_ok=True)
 
 
 def _missing(folder, settings, part=0, parts=1) -> list[list[VideoPlan]]:
@@ -129,9 +138,9 @@ def main(folder: str, settings: str, part: str, parts: str) -> None:
   groups = _missing(path, Settings.from_json(settings), int(part), int(parts))
   try:
     for _ in _draw_here(path, groups):
-      print(".", flush=True)
+      os.write(1, b".\n")  # one system call, so that lines of several processes don't mix
   except DataError as error:
-    print(json.dumps(str(error)), flush=True)
+    os.write(1, json.dumps(str(error)).encode() + b"\n")
     sys.exit(1)
   except BrokenPipeError:  # the caller is gone
     os._exit(1)

@@ -190,7 +190,7 @@ def paint(
   field = PATTERNS[pattern](rng, n)[..., None]
   shade = fractal(rng, n, 1.1)[..., None] - 0.5
   tint = fractal(rng, n, 1.7)[..., None] - 0.5
-  toward = rng.normal(0, 0.25, 3).astype(np.float32)
+  toward = rng.normal(0, 0.16, 3).astype(np.float32)
   image = low + (high - low) * field + tint * toward
   return np.clip(255 * image * (1 + 0.7 * shade), 0, 255).astype(np.uint8)
 

@@ -1,6 +1,7 @@
 """Small videos that tests encode themselves; every frame carries its number in black and white."""
 
 import io
+import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -34,11 +35,18 @@ def encode(frames: np.ndarray, container: str = "mp4", codec: str = "libx264",
            options: dict[str, str] | None = None, mux: dict[str, str] | None = None,
            sound: bool = False, metadata: dict[str, str] | None = None) -> bytes:
   """A file in memory. `pts` in units of `time_base`; the default is one frame each 1/fps."""
-  buffer = io.BytesIO()
-  # x265 drops its threads' output where several encoders live in one process; one is enough here.
   options = {"threads": "1", **QUIET.get(codec, {}), **(options or {})}
-  with av.open(buffer, "w", format=container, options=mux or {}) as file:
-    file.metadata.update(metadata or {})
+  # Moving the index to the front ("faststart") needs a file that can be read again.
+  with tempfile.NamedTemporaryFile() as target:
+    write(target.name, frames, container, codec, pix_fmt, fps, pts, time_base, rotation, hflip,
+          options, mux or {}, sound, metadata or {})
+    return target.read()
+
+
+def write(path, frames, container, codec, pix_fmt, fps, pts, time_base, rotation, hflip, options,
+          mux, sound, metadata) -> None:
+  with av.open(path, "w", format=container, options=mux) as file:
+    file.metadata.update(metadata)
     stream = file.add_stream(codec, rate=fps, options=options)
     stream.height, stream.width = frames.shape[1:3]
     stream.pix_fmt = pix_fmt
@@ -54,7 +62,6 @@ def encode(frames: np.ndarray, container: str = "mp4", codec: str = "libx264",
     file.mux(stream.encode())
     if audio:
       play_sound(file, audio)
-  return buffer.getvalue()
 
 
 def add_sound(file: av.container.OutputContainer) -> av.AudioStream:
@@ -78,19 +85,15 @@ def sound_only() -> bytes:
   return buffer.getvalue()
 
 
-def packets(data: bytes) -> list[tuple[int, int]]:
-  """(offset, size) of the first video stream's packets, in decoding order."""
-  with av.open(io.BytesIO(data)) as file:
-    return [(p.pos, p.size) for p in file.demux(video=0) if p.size]
-
-
 def zeroed(data: bytes, places: Sequence[int]) -> bytes:
-  """The file with these packets' contents set to zero."""
+  """The file with the contents of these packets, counted in decoding order, set to zero."""
+  with av.open(io.BytesIO(data)) as file:
+    contents = [bytes(p) for p in file.demux(video=0) if p.size]
   out = bytearray(data)
-  found = packets(data)
-  for place in places:
-    offset, size = found[place]
-    out[offset:offset + size] = bytes(size)
+  for content in (contents[place] for place in places):
+    assert data.count(content) == 1
+    start = data.index(content)
+    out[start:start + len(content)] = bytes(len(content))
   return bytes(out)
 
 

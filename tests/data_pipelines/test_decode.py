@@ -1,8 +1,6 @@
-"""Reading videos: exact frames by any road, and plain reasons for what can't be read."""
+"""Reading videos: the same exact frames by any road, times, choice of stream, limits."""
 
 import io
-import itertools
-import os
 import pathlib
 import subprocess
 import sys
@@ -12,9 +10,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from PIL import Image
 
-from data_pipelines import sniff
 from data_pipelines.decode import open_video
 from data_pipelines.errors import VideoError
 from tests.data_pipelines import clips
@@ -29,7 +25,7 @@ FORMS = {
     "open gop": (dict(options={"x264-params": "open-gop=1:keyint=10:bframes=3"}), True),
     # Its "key" frames need the ones before them: seeking has to notice.
     "intra refresh": (dict(container="matroska", options={
-        "x264-params": "intra-refresh=1:keyint=10:bframes=0"}), False),
+        "x264-params": "intra-refresh=1:keyint=10:bframes=0"}), None),
     "fragmented": (dict(options={"g": "10"}, mux={"movflags": "frag_keyframe+empty_moov"}), True),
     "hevc": (dict(codec="libx265", options={
         "x265-params": "log-level=none:keyint=10:open-gop=1"}), True),
@@ -72,7 +68,19 @@ def test_every_road_gives_the_frames_of_a_full_decode(form, name):
       assert np.array_equal(video.frames([i])[0], reference[i])
     assert all(np.array_equal(a, b) for a, b in zip(video.scan(), reference, strict=True))
     assert np.array_equal(video.frames([5])[0], reference[5])  # after a scan
-    assert video.seekable == may_seek
+    assert may_seek is None or video.seekable == may_seek
+
+
+@pytest.mark.parametrize("name", ["h264", "open gop", "intra refresh", "hevc", "mpeg2",
+                                  "fragmented"])
+def test_each_frame_alone(form, name):
+  reference = [image for _, image in decode_all(form[name])]
+  seekable = []
+  for i in range(N):
+    with open_video(form[name]) as video:
+      assert np.array_equal(video.frames([i])[0], reference[i]), i
+      seekable.append(video.seekable)
+  assert all(seekable) == (name != "intra refresh")
 
 
 def test_path_text_and_bytes_are_the_same(tmp_path, form):
@@ -141,60 +149,6 @@ def test_one_frame():
     assert numbers(video.frames([0, 0])) == [77, 77]
 
 
-# Pictures.
-
-
-def test_rotation_and_mirroring():
-  image = numbered(1, 32, 64)
-  image[:, :8, :16] = (250, 0, 0)
-  stored = decode_all(encode(image))[0][1]
-  for rotation, hflip in itertools.product((0, 90, 180, -90), (False, True)):
-    with open_video(encode(image, rotation=rotation, hflip=hflip)) as video:
-      want = np.rot90(stored, rotation // 90)
-      want = want[:, ::-1] if hflip else want
-      assert np.array_equal(video.frames([0])[0], want), (rotation, hflip)
-      assert (video.height, video.width) == want.shape[:2]
-      if not hflip:
-        assert video.rotation == rotation
-      small = video.frames([0], 16)[0].astype(int)
-      assert small.shape == ((16, 32, 3) if rotation % 180 == 0 else (32, 16, 3))
-      half = want.reshape(small.shape[0], 2, small.shape[1], 2, 3).mean((1, 3))
-      assert np.abs(small - half).mean() < 12
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (17, 33), (241, 321), (2, 50)])
-def test_odd_sizes(height, width):
-  data = encode(numbered(6, height, width), pix_fmt="yuv444p")
-  reference = [image for _, image in decode_all(data)]
-  with open_video(data) as video:
-    assert (video.height, video.width) == (height, width)
-    assert np.array_equal(video.frames([4, 1]), np.stack([reference[4], reference[1]]))
-    assert min(video.frames([0], 1).shape) == 1
-    assert min(video.frames([0], 7).shape[1:3]) == 7
-
-
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize(("short_side", "want"), [(30, (30, 45)), (128, (128, 192)),
-                                                  (100, (100, 150)), (33, (33, 50))])
-def test_resizing_keeps_the_picture(interpolation, short_side, want):
-  y, x = np.mgrid[:100, :150]
-  smooth = np.stack([120 + 80 * np.sin(x / 20), 120 + 80 * np.cos(y / 15), (x + y) / 1.2], -1)
-  data = encode(smooth[None].round().astype(np.uint8), options={"crf": "2"}, pix_fmt="yuv444p")
-  with open_video(data) as video:
-    got = video.frames([0], short_side, interpolation=interpolation)[0]
-    whole = video.frames([0])[0]
-  pil = Image.fromarray(whole).resize(want[::-1], Image.Resampling[interpolation.upper()])
-  assert got.shape == (*want, 3)
-  assert np.abs(got.astype(int) - np.asarray(pil)).mean() < 2
-
-
-def test_crop_is_the_middle():
-  data = encode(numbered(3, 51, 64), pix_fmt="yuv444p")
-  with open_video(data) as video:
-    whole, middle = video.frames([2]), video.frames([2], crop=20)
-  assert np.array_equal(middle, whole[:, 15:35, 22:42])  # floor(31 / 2), floor(44 / 2)
-
-
 def two_streams(first_is_default: bool) -> bytes:
   buffer = io.BytesIO()
   with av.open(buffer, "w", format="matroska") as file:
@@ -241,127 +195,7 @@ def test_title_that_is_not_text():
     assert numbers(video.frames([1])) == [1]
 
 
-# Damage.
-
-
-@pytest.mark.parametrize("container", ["mov", "matroska", "avi"])
-def test_a_bad_packet_costs_its_own_frame_only(container, capfd):
-  """Every frame is a key frame here, so exactly frames 4, 5 and 9 are lost."""
-  data = encode(numbered(12), container, codec="png", pix_fmt="rgb24")
-  bad = zeroed(data, [4, 5, 9])
-  kept = [0, 1, 2, 3, 6, 7, 8, 10, 11]
-  assert numbers(np.stack([image for _, image in decode_all(bad)])) == kept
-  on_screen = [0, 1, 2, 3, 3, 3, 6, 7, 8, 8, 10, 11]
-  with open_video(bad) as video:
-    want = kept if container == "avi" else on_screen  # no times, no gaps
-    assert video.n_frames == len(want)
-    order = np.random.default_rng(0).permutation(len(want))
-    assert numbers(video.frames(order)) == [want[i] for i in order]
-    assert numbers(np.stack(list(video.scan()))) == want
-    assert numbers(video.frames([3])) == [want[3]]
-  assert capfd.readouterr() == ("", "")  # FFmpeg keeps its remarks to itself
-
-
-def test_bad_first_frame_shows_the_first_that_decodes():
-  data = zeroed(encode(numbered(6), "mov", codec="png", pix_fmt="rgb24"), [0, 1])
-  with open_video(data) as video:
-    assert numbers(video.frames(range(6))) == [2, 2, 2, 3, 4, 5]
-
-
-def test_damaged_h264_gives_what_a_full_decode_gives():
-  data = zeroed(encode(numbered(60), options={"g": "15", "bf": "2"}), [7, 20, 21])
-  decoded = dict(decode_all(data))
-  assert 0 < len(decoded) < 60
-  with open_video(data) as video:
-    assert video.n_frames == 60
-    got = {i: video.frames([i])[0] for i in (59, 3, 30, 8, 22, 12)}
-    for i, image in got.items():
-      shown = max((p for p in decoded if p <= i * 512), default=min(decoded))
-      assert np.array_equal(image, decoded[shown]), i
-
-
-def test_cut_off_files_keep_what_is_there():
-  mkv = encode(numbered(N), "matroska", options={"g": "10"})
-  mp4 = encode(numbered(N), options={"g": "10"}, mux={"movflags": "faststart"})
-  for data in (mkv, mp4):
-    with open_video(data[:len(data) * 2 // 3]) as video:
-      assert N // 3 < video.n_frames < N
-      n = video.n_frames
-      # The last packet may be half there, and frames that wait for a later one never come.
-      assert numbers(video.frames(range(n - 6))) == list(range(n - 6))
-
-
-def test_no_duration():
-  """A live recording: the header was written before anything was known."""
-  buffer = io.BytesIO()
-  with av.open(buffer, "w", format="webm", options={"live": "1"}) as file:
-    stream = file.add_stream("libvpx-vp9", rate=25)
-    stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-    for image in numbered(10):
-      file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-    file.mux(stream.encode())
-  with open_video(buffer.getvalue()) as video:
-    assert numbers(video.frames([9, 2])) == [9, 2]
-    assert video.times[9] == pytest.approx(0.36)
-
-
 WHOLE = encode(numbered(10))
-UNREADABLE = {
-    "empty": (b"", "empty file"),
-    "page": (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
-    "text": ("Zugriff verweigert: Übung\n".encode(), r"not a video \(text\)"),
-    "cut text": (("ü" * 5000).encode()[:4095], r"not a video \(text\)"),
-    "playlist": (b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://localhost/a.ts\n", "text"),
-    "random": (np.random.default_rng(0).bytes(20_000), "not a video"),
-    "no moov": (WHOLE[:len(WHOLE) // 2], "no moov"),
-    "sound only": (clips.sound_only(), "no video stream"),
-    "all zero": (zeroed(WHOLE, range(10)), "no frame could be decoded"),
-    "all zero avi": (zeroed(encode(numbered(4), "avi", "png", "rgb24"), range(4)),
-                     "no frame could be decoded"),
-    "no packets": (b"".join([WHOLE[:WHOLE.index(b"mdat") + 4]]), "moov"),
-    "broken head": (encode(numbered(4), "matroska")[:40], "damaged video"),
-}
-
-
-@pytest.mark.parametrize("name", UNREADABLE)
-def test_unreadable(tmp_path, name, capfd):
-  data, reason = UNREADABLE[name]
-  path = tmp_path / "film.mp4"
-  path.write_bytes(data)
-  for source, called in ((path, str(path)), (data, f"video in memory ({len(data)} bytes)")):
-    with pytest.raises(VideoError, match=reason) as caught, open_video(source):
-      pass
-    assert caught.value.name == called
-    assert "\n" not in caught.value.reason and len(caught.value.reason) < 100
-  assert capfd.readouterr() == ("", "")
-
-
-def test_paths_that_are_no_files(tmp_path, monkeypatch):
-  os.mkfifo(tmp_path / "pipe.mp4")
-  for name, reason in (("missing.mp4", "file not found"), ("", "is a folder"),
-                       ("pipe.mp4", "not a regular file")):
-    with pytest.raises(VideoError, match=reason), open_video(tmp_path / name):
-      pass
-  (tmp_path / "secret.mp4").write_bytes(WHOLE)
-
-  def denied(path):
-    raise PermissionError(13, "Permission denied")
-
-  monkeypatch.setattr(sniff, "_head", denied)
-  with pytest.raises(VideoError, match=r"secret.mp4: permission denied"):
-    open_video(tmp_path / "secret.mp4").__enter__()
-
-
-def test_file_that_changes_under_the_reader(tmp_path):
-  path = tmp_path / "a.avi"
-  path.write_bytes(encode(numbered(10), "avi", "mpeg4"))
-  with open_video(path) as video:
-    path.write_bytes(b"")
-    with pytest.raises(VideoError, match="not a video"):
-      video.frames([3])
-
-
-# Limits and resources.
 
 
 def test_limits():
@@ -380,7 +214,7 @@ def test_files_are_closed(tmp_path, form):
   path = tmp_path / "a.mkv"
   path.write_bytes(form["h264 mkv"])
   bad = tmp_path / "b.mp4"
-  bad.write_bytes(UNREADABLE["all zero"][0])
+  bad.write_bytes(zeroed(WHOLE, range(10)))
   folder = pathlib.Path("/proc/self/fd")
   if not folder.is_dir():
     pytest.skip("no /proc here to count open files in")

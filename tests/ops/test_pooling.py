@@ -1,5 +1,7 @@
 """Frame descriptors against float64 loops; properties that follow from their definitions."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -16,6 +18,11 @@ def maps_of(sides, channels=(3, 4, 5, 6), n=2, seed=0):
   return [np.maximum(rng.normal(size=s), 0).astype(np.float32) for s in shapes]
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def run(pool, maps):
+  return pool(maps)
+
+
 @pytest.mark.parametrize(
   "sides", [SIDES, (32, 16, 8, 4), (28, 14, 7, 4), ((40, 56), (20, 28), (10, 14), (5, 7))]
 )
@@ -27,7 +34,7 @@ def test_imac_and_l3_irmac_against_loops(sides):
     (pooling.l3_irmac, reference.l3_irmac),
   ):
     expected = [twin([m[i] for m in maps]) for i in range(2)]
-    np.testing.assert_allclose(ours(maps), expected, atol=1e-6)
+    np.testing.assert_allclose(run(ours, maps), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -36,31 +43,31 @@ def test_imac_and_l3_irmac_against_loops(sides):
 def test_l3_imac_against_loops(sides):
   maps = maps_of(sides)
   expected = [reference.l3_imac([m[i] for m in maps]) for i in range(2)]
-  np.testing.assert_allclose(pooling.l3_imac(maps), expected, atol=1e-6)
+  np.testing.assert_allclose(run(pooling.l3_imac, maps), expected, atol=1e-6)
 
 
 def test_l3_irmac_is_imac_where_one_channel_fires_everywhere():
   """On a constant map all regions are the same vector, whatever their number."""
   maps = [np.broadcast_to(np.float32([3, 0, 4]), (1, s, s, 3)) for s in SIDES]
   expected = np.tile([0.6, 0, 0.8], 4)[None]
-  np.testing.assert_allclose(pooling.l3_irmac(maps), expected, atol=1e-6)
-  np.testing.assert_allclose(pooling.imac(maps), expected, atol=1e-6)
+  np.testing.assert_allclose(run(pooling.l3_irmac, maps), expected, atol=1e-6)
+  np.testing.assert_allclose(run(pooling.imac, maps), expected, atol=1e-6)
 
 
 def test_norms_and_mirror_image():
   maps = maps_of(SIDES, seed=3)
   mirrored = [m[:, :, ::-1] for m in maps]
   for f in (pooling.imac, pooling.l3_irmac):
-    y = np.asarray(f(maps))
+    y = np.asarray(run(f, maps))
     np.testing.assert_allclose(np.linalg.norm(y, axis=1), 2, rtol=1e-6)
-    np.testing.assert_allclose(f(mirrored), y, atol=1e-6)  # 3 x 3 windows lie symmetrically
+    np.testing.assert_allclose(run(f, mirrored), y, atol=1e-6)  # 3 x 3 windows lie symmetrically
 
 
 def test_l3_imac_regions_follow_the_image():
   maps = maps_of(SIDES, seed=3)
-  regions = np.asarray(pooling.l3_imac(maps)).reshape(2, 3, 3, -1)
+  regions = np.asarray(run(pooling.l3_imac, maps)).reshape(2, 3, 3, -1)
   np.testing.assert_allclose(np.linalg.norm(regions, axis=-1), 1, rtol=1e-6)
-  turned = pooling.l3_imac([m.swapaxes(1, 2) for m in maps]).reshape(2, 3, 3, -1)
+  turned = run(pooling.l3_imac, [m.swapaxes(1, 2) for m in maps]).reshape(2, 3, 3, -1)
   np.testing.assert_allclose(turned, regions.swapaxes(1, 2), atol=1e-6)
 
 
@@ -77,9 +84,9 @@ def test_half_precision_maps_are_pooled_in_float32():
   half = [m.astype(jax.numpy.bfloat16) for m in maps]
   rounded = [m.astype(np.float32) for m in half]
   for f in (pooling.imac, pooling.l3_irmac, pooling.l3_imac):
-    y = f(half)
+    y = run(f, half)
     assert y.dtype == np.float32
-    np.testing.assert_allclose(y, f(rounded), atol=1e-6)
+    np.testing.assert_allclose(y, run(f, rounded), atol=1e-6)
 
 
 def test_too_small_maps_are_refused_with_a_remedy():

@@ -36,7 +36,7 @@ def embed_videos(ids: Iterable[str], descriptors: Mapping[str, np.ndarray], embe
     ids: distinct.
     descriptors: id -> [T, D].
     embed: `{"x": [B, T, D] float32, "length": [B] int32}` to `{"video", "frames"}`. T is a power
-      of two, B too or as many as a block holds.
+      of two, B too or as many as a block holds: one shape, and so one compilation, a length.
     block: videos of up to 64 frames in one batch; of longer ones as many as make so many frames.
     missing: grows by the ids that have no descriptor or no frame.
 
@@ -45,6 +45,8 @@ def embed_videos(ids: Iterable[str], descriptors: Mapping[str, np.ndarray], embe
       vectors; names the video.
   """
   waiting: dict[int, list] = {}
+  filled = set()  # lengths of which there was a whole block: what remains takes its shape too
+  first = None  # id and width of the first video
   for name in ids:
     x = descriptors[name] if name in descriptors else ()
     if not len(x):
@@ -53,27 +55,36 @@ def embed_videos(ids: Iterable[str], descriptors: Mapping[str, np.ndarray], embe
     if np.ndim(x) != 2 or not np.isfinite(x).all():
       raise ValueError(f"descriptors of {name!r} should be finite [T, D], are {np.shape(x)}"
                        f"{'' if np.isfinite(x).all() else ' with values that are not'}")
+    first = first or (name, x.shape[1])
+    if x.shape[1] != first[1]:
+      raise ValueError(f"{name!r} has {x.shape[1]} features, {first[0]!r} has {first[1]}")
     frames = max(SHORTEST, 1 << (len(x) - 1).bit_length())
     group = waiting.setdefault(frames, [])
     group.append((name, x))
-    rows = max(1, min(block, block * BLOCK_FRAMES // frames))
-    if len(group) == rows:
-      yield _embed(waiting.pop(frames), frames, rows, embed)
+    if len(group) == _rows(frames, block):
+      filled.add(frames)
+      yield _embed(waiting.pop(frames), frames, len(group), embed)
   for frames, group in sorted(waiting.items()):
-    yield _embed(group, frames, 1 << (len(group) - 1).bit_length(), embed)
+    rows = _rows(frames, block)
+    if frames not in filled:
+      rows = min(rows, 1 << (len(group) - 1).bit_length())
+    yield _embed(group, frames, rows, embed)
+
+
+def _rows(frames: int, block: int) -> int:
+  return max(1, min(block, block * BLOCK_FRAMES // frames))
 
 
 def _embed(group: list[tuple[str, np.ndarray]], frames: int, rows: int, embed: Embed) -> Batch:
   ids = tuple(name for name, _ in group)
-  width = group[0][1].shape[1]
-  x = np.zeros((rows, frames, width), np.float32)
+  x = np.zeros((rows, frames, group[0][1].shape[1]), np.float32)
   length = np.empty(rows, np.int32)
   for i in range(rows):  # fillers repeat the first video, since no model takes an empty one
-    name, y = group[i if i < len(group) else 0]
-    if y.shape[1] != width:
-      raise ValueError(f"{name!r} has {y.shape[1]} features, {ids[0]!r} has {width}")
+    y = group[i if i < len(group) else 0][1]
     x[i, :len(y)], length[i] = y, len(y)
   out = embed({"x": x, "length": length})
+  if not {"video", "frames"} <= set(out):
+    raise ValueError(f"embed gave {sorted(out)}; retrieval needs 'video' and 'frames'")
   video, frames_out = (np.asarray(out[key], np.float32) for key in ("video", "frames"))
   if frames_out.shape[:2] != x.shape[:2] or video.shape[0] != rows or video.ndim != 2:
     raise ValueError(f"embed gave video {video.shape} and frames {frames_out.shape} for x {x.shape}"

@@ -152,7 +152,7 @@ def _draw_matrices(page: _Page, matrices, pair, strip) -> None:
     axes = page.axes(x, y + _STRIP + _GAP, _MATRIX, _MATRIX)
     image = axes.imshow(matrix, aspect="auto", cmap="magma", vmin=low, vmax=1.0,
                         interpolation="nearest")
-    axes.set_xticks([]), axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     page.text(x - _STRIP - _GAP - 0.12, y + _STRIP + _GAP + _MATRIX / 2,
               f"query {_short(pair[0])}, {matrix.shape[0]} frames", rotation=90, ha="center",
               color=FAINT)

@@ -214,7 +214,7 @@ def compare(q: Batch, t: Batch, similarities: Sequence[str]) -> dict[str, np.nda
     found["cosine"] = similarity.cosine(q.video, t.video)
   frames = q.frames, q.length, t.frames, t.length
   if "symmetric_chamfer" in similarities:
-    forward, backward = similarity.both_chamfers(*frames)
+    forward, backward = map(np.asarray, similarity.both_chamfers(*frames))
     found |= {"chamfer": forward, "symmetric_chamfer": (forward + backward) / 2}
   elif "chamfer" in similarities:
     found["chamfer"] = similarity.chamfer(*frames)

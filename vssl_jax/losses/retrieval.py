@@ -14,11 +14,15 @@ import jax.numpy as jnp
 
 
 def _cross_entropy(l_p, l_n, mask):
-  """`logsumexp([l_p, l_n]) - l_p` a row: target 0 of the logits `[l_p, l_n]`."""
+  """`logsumexp([l_p, l_n]) - l_p` a row: target 0 of the logits `[l_p, l_n]`.
+
+  The positive is subtracted first: logits reach hundreds, and afterwards a small loss would lose
+  its digits and could come out below 0.
+  """
+  above = l_n - l_p[:, None]
   if mask is not None:
-    l_n = jnp.where(mask, l_n, -jnp.inf)
-  logits = jnp.concatenate([l_p[:, None], l_n], axis=1)
-  return jax.nn.logsumexp(logits, axis=1) - l_p
+    above = jnp.where(mask, above, -jnp.inf)
+  return jax.nn.logsumexp(jnp.pad(above, ((0, 0), (1, 0))), axis=1)
 
 
 def _check(s_p, s_n, mask):
@@ -78,7 +82,7 @@ def released_circle(logits, *, gamma: float = 256.0, margin: float = 0.25):
   weight = jnp.where(first, jax.nn.relu(1 + margin - s), jax.nn.relu(s + margin))
   offset = jnp.where(first, 1 - margin, margin)
   logits = gamma * jax.lax.stop_gradient(weight) * (s - offset)
-  return jax.nn.logsumexp(logits, axis=1) - logits[:, 0]
+  return _cross_entropy(logits[:, 0], logits[:, 1:], None)
 
 
 def triplet(s_p, s_n, mask=None, *, margin: float = 0.5, hardest: bool = True):
