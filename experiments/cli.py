@@ -5,46 +5,94 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import signal
 import sys
 
 import ml_collections
 from absl import flags
 
+from experiments.registry import nearest
 from vssl_jax.types import ConfigError
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """Parses flags; whatever is wrong with them becomes one line that names the flag."""
-  for arg in argv[1:]:
-    found = re.match(r"--?config=([^:]*)", arg)
-    if found and not pathlib.Path(found[1]).is_file():
-      have = ", ".join(str(p) for p in sorted(pathlib.Path("experiments").glob("*.py"))
-                       if "def get_config" in p.read_text())
-      raise _exit(f"--config={found[1]}: no such file; there are: {have}")
+  """Parses flags.
+
+  Raises:
+    ConfigError: something is wrong with them or with the config file; names which.
+  """
+  spec = _config_spec(argv)
+  if spec is not None:
+    _check_keys(argv, _load(spec))
   try:
-    return flags.FLAGS(argv)
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
-    raise _exit(_explain(e, argv)) from None
+    # Otherwise absl would turn on the INFO lines of every library.
+    return flags.FLAGS([argv[0], "--verbosity=-1", *argv[1:]])
+  except flags.Error as e:
+    raise ConfigError(_explain(e)) from e
 
 
-def _explain(error: Exception, argv: list[str]) -> str:
-  text = str(error).encode().decode("unicode_escape") if "\\n" in str(error) else str(error)
-  lines = [line.strip(" '\"") for line in text.splitlines() if line.strip(" '\"")]
-  if isinstance(error, AttributeError | KeyError) and lines:
-    key = lines[0].strip("'\"")
-    flag = next((a.split("=")[0] for a in argv if f".{key}" in a), key)
-    hint = next((f"; did you mean {m[1]!r}?" for line in lines
-                 if (m := re.search(r'Did you mean "([^"]+)"', line))), "")
-    return f"{flag}: the config has no {key!r}{hint}"
-  if "Traceback" in text or len(lines) > 1:
-    return lines[-1].rpartition("Error: ")[2]
-  return lines[0] if lines else repr(error)
+def _config_spec(argv: list[str]) -> str | None:
+  """The value of --config, or None."""
+  for i, arg in enumerate(argv):
+    if arg in ("--config", "-config"):
+      return argv[i + 1] if i + 1 < len(argv) else None
+    if found := re.match(r"--?config=(.*)", arg):
+      return found[1]
+  return None
 
 
-def _exit(message: str) -> SystemExit:
-  print(f"error: {message}", file=sys.stderr)
-  return SystemExit(2)
+def _load(spec: str) -> ml_collections.ConfigDict:
+  """The config of "file.py" or "file.py:preset"."""
+  file, colon, preset = spec.partition(":")
+  if not pathlib.Path(file).is_file():
+    have = ", ".join(str(p) for p in sorted(pathlib.Path("experiments").glob("*.py"))
+                     if "\ndef get_config" in p.read_text())
+    raise ConfigError(f"--config={file}: no such file" + (f"; there are: {have}" if have else ""))
+  try:
+    get_config = runpy.run_path(file).get("get_config")
+    config = get_config and get_config(*([preset] if colon else []))
+  except ConfigError:
+    raise
+  except SyntaxError as e:
+    raise ConfigError(f"{e.filename}, line {e.lineno}: {e.msg}") from e
+  except Exception as e:  # a config file is anybody's program
+    raise ConfigError(f"--config={spec}: {type(e).__name__}: {e}; --debug shows where") from e
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ConfigError(f"--config={file}: needs a function get_config() that returns a ConfigDict")
+  return config
+
+
+def _check_keys(argv: list[str], config: ml_collections.ConfigDict) -> None:
+  for arg in argv:
+    found = re.match(r"--?(?:no)?config\.([\w.]+)", arg)
+    node, before = config, "config"
+    for key in found[1].split(".") if found else []:
+      if not isinstance(node, ml_collections.ConfigDict) or key not in node:
+        choices = node if isinstance(node, ml_collections.ConfigDict) else ()
+        raise ConfigError(f"--config.{found[1]}: {before} has no {key!r}{nearest(key, choices)}")
+      node, before = node[key], f"{before}.{key}"
+
+
+def _explain(error: flags.Error) -> str:
+  if isinstance(error, flags.UnrecognizedFlagError):
+    if error.flagname.startswith("config."):
+      return f"--{error.flagname} needs --config=FILE"
+    return f"--{error.flagname}: no such flag{nearest(error.flagname, _own_flags())}"
+  text = " ".join(str(error).removeprefix("flag ").split())
+  for told, meant in (("invalid literal for int()", "should be a whole number"),
+                      ("could not convert string to float", "should be a number"),
+                      ("Non-boolean argument", "should be true or false"),
+                      ("is not a dict", "is a group of settings, not one; name one in it")):
+    if told in text:
+      return f"{text.partition(': ')[0]} {meant}"
+  return text[:1].lower() + text[1:]
+
+
+def _own_flags() -> list[str]:
+  own = flags.FLAGS.get_flags_for_module("experiments.run")
+  own = own or flags.FLAGS.get_key_flags_for_module(sys.argv[0])
+  return [flag.name for flag in own]
 
 
 def one_line(error: BaseException) -> str:

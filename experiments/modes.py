@@ -45,7 +45,7 @@ def train(config, workdir: pathlib.Path) -> None:
       say(f"continuing from step {position['next_step']} of {c.steps}")
     else:
       state = jax.tree.map(lambda x: x.copy(), initial)  # the step donates its state
-    log = Log(workdir, start=int(state.step))
+    log = Log(workdir, start=int(state.step), dropped_videos=task.dropped)
     state = training.fit(
         state, step_fn, task.batches(int(state.step)), steps=c.steps, batch=c.batch,
         mesh=model.mesh, log=log, checkpoints=checkpoints, checkpoint_every=c.checkpoint_every,

@@ -27,23 +27,26 @@ def write(line: str) -> None:
 class Log:
   """Writes a row of numbers a step to `metrics.jsonl` and to TensorBoard.
 
-  Rows of steps at or after `start` are dropped from an existing file first: they belong to work
-  that was lost in an interruption and is about to be done again.
+  Steps are counted from 1: a row tells of the state after that many updates. Rows after `start`
+  are dropped from an existing file first: they belong to work that was lost in an interruption
+  and is about to be done again.
   """
 
-  def __init__(self, folder: pathlib.Path, start: int = 0):
+  def __init__(self, folder: pathlib.Path, start: int = 0, **constants: float):
+    """Opens the log after step `start`; `constants` are added to every row."""
+    self._constants = constants
     folder.mkdir(parents=True, exist_ok=True)
     self._path = folder / "metrics.jsonl"
-    kept = [row for row in read(self._path) if row["step"] < start]
+    kept = [row for row in read(self._path) if row["step"] <= start]
     temporary = self._path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
     os.replace(temporary, self._path)
     self._file = self._path.open("a")
-    self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start, flush_secs=10)
+    self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1, flush_secs=10)
 
   def write(self, step: int, row: dict[str, float]) -> None:
     """Adds one row. Raises FloatingPointError if the loss is no finite number."""
-    row = {k: float(v) for k, v in row.items()}
+    row = {k: float(v) for k, v in (row | self._constants).items()}
     self._file.write(json.dumps({"step": step, **row}) + "\n")
     self._file.flush()
     for name, value in row.items():

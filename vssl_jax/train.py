@@ -1,5 +1,6 @@
 """The training loop of every method."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 
@@ -54,28 +55,25 @@ def fit(state: TrainState, step_fn: Callable, batches: Iterable, *, steps: int, 
     evaluate: called with the state every `eval_every` steps; its numbers go into the log.
   """
   first = int(state.step)
-  batches, waited, since = iter(batches), 0.0, (first, time.perf_counter())
+  batches, meter = iter(batches), _Meter(batch)
   bar = progress(name="train", total=steps, initial=first, unit="steps")
-  for step in range(first, steps):
+  for done in range(first + 1, steps + 1):
     if stop():
       break
-    start = time.perf_counter()
-    local = next(batches)
-    waited += time.perf_counter() - start
+    with meter.waiting():
+      local = next(batches)
     state, metrics = step_fn(state, parallel.place(local, mesh))
     bar.update()
-    done = step + 1
+    meter.steps += 1
+    row = {}
     if done % log_every == 0 or done == steps:
-      row = {k: float(v) for k, v in jax.device_get(metrics).items()}
-      elapsed = time.perf_counter() - since[1]
-      row |= {"examples_per_second": (done - since[0]) * batch / elapsed,
-              "data_wait_fraction": waited / elapsed}
-      log.write(step, row)
+      row = {k: float(v) for k, v in jax.device_get(metrics).items()} | meter.read()
       bar.set_postfix(loss=f"{row['loss']:.3f}", wait=f"{row['data_wait_fraction']:.0%}")
-      waited, since = 0.0, (done, time.perf_counter())
     if evaluate and eval_every and done % eval_every == 0 and done < steps:
-      log.write(step, evaluate(state))
-      since = (done, time.perf_counter())
+      with meter.paused():
+        row |= evaluate(state)
+    if row:
+      log.write(done, row)
     if done % checkpoint_every == 0 and done < steps:
       checkpoints.save(done, state, {"next_step": done})
   bar.close()
@@ -83,3 +81,36 @@ def fit(state: TrainState, step_fn: Callable, batches: Iterable, *, steps: int, 
     checkpoints.save(int(state.step), state, {"next_step": int(state.step)})
   checkpoints.wait()
   return state
+
+
+class _Meter:
+  """Examples a second, and the share of the time spent waiting for data, since the last reading."""
+
+  def __init__(self, batch: int):
+    self._batch = batch
+    self._reset()
+
+  def _reset(self) -> None:
+    self.steps, self._waited, self._start = 0, 0.0, time.perf_counter()
+
+  @contextlib.contextmanager
+  def waiting(self):
+    """Counts the time of the block as waiting."""
+    start = time.perf_counter()
+    yield
+    self._waited += time.perf_counter() - start
+
+  @contextlib.contextmanager
+  def paused(self):
+    """Leaves the time of the block out."""
+    start = time.perf_counter()
+    yield
+    self._start += time.perf_counter() - start
+
+  def read(self) -> dict[str, float]:
+    """The figures, for the log; begins anew."""
+    elapsed = max(time.perf_counter() - self._start, 1e-9)
+    figures = {"examples_per_second": self.steps * self._batch / elapsed,
+               "data_wait_fraction": self._waited / elapsed}
+    self._reset()
+    return figures

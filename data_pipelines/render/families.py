@@ -136,17 +136,16 @@ def _plan_training(settings, combinations, background, benchmark):
   for i in range(settings.n_train_families):
     rng = np.random.default_rng([settings.seed, 51, i])
     incident = _Incident(_seed(rng), *combinations[i % len(combinations)])
-    shots = _incident_shots(rng, settings, incident)
+    shots, whole = _story(rng, settings, incident)
     benchmark.groups.append([])
     name = f"train{i:03d}"
-    benchmark.add(VideoPlan(name, _with_filler(rng, settings, shots)), "train", i, incident)
+    benchmark.add(VideoPlan(name, whole), "train", i, incident)
     kept = {name: set(shots)}
     for j in range(settings.n_train_edits):
       id_ = f"{name}_{j}"
       other = background[rng.integers(len(background))]
       if j % 2:
-        base = benchmark.groups[-1][0].shots
-        copy, kept[id_] = _edited(rng, id_, base, settings), set(shots)
+        copy, kept[id_] = _edited(rng, id_, whole, settings), set(shots)
       else:
         copy, kept[id_] = _recut(rng, id_, settings, shots, other)
       benchmark.add(copy, "copy", i, incident)
@@ -154,9 +153,9 @@ def _plan_training(settings, combinations, background, benchmark):
   for i in range(settings.n_background):
     rng = np.random.default_rng([settings.seed, 52, i])
     incident = _Incident(_seed(rng), *background[i % len(background)])
-    shots = _with_filler(rng, settings, _incident_shots(rng, settings, incident))
+    _, whole = _story(rng, settings, incident)
     benchmark.groups.append([])
-    benchmark.add(VideoPlan(f"background{i:03d}", shots), "background", -1, incident)
+    benchmark.add(VideoPlan(f"background{i:03d}", whole), "background", -1, incident)
 
 
 def _plan_evaluation(settings, combinations, others, benchmark):
@@ -178,16 +177,15 @@ def _plan_evaluation(settings, combinations, others, benchmark):
       if alike and rng.random() < 0.5:
         chosen = alike[rng.integers(len(alike))]
     incident = _Incident(_seed(rng), *chosen)
-    shots = _with_filler(rng, settings, _incident_shots(rng, settings, incident), stock)
+    _, whole = _story(rng, settings, incident, stock)
     benchmark.groups.append([])
-    benchmark.add(VideoPlan(f"distractor{i:03d}", shots), "distractor", -1, incident)
+    benchmark.add(VideoPlan(f"distractor{i:03d}", whole), "distractor", -1, incident)
 
 
 def _plan_query(rng, settings, i, incident, others, stock, benchmark):
   """A query and everything relevant to it."""
   name = f"query{i:03d}"
-  shots = _incident_shots(rng, settings, incident)
-  whole = _with_filler(rng, settings, shots, stock)
+  shots, whole = _story(rng, settings, incident, stock)
   benchmark.add(VideoPlan(name, whole), "query", i, incident)
   relevant = {label: [] for label in ("ND", "DS", "CS", "IS")}
   for label, count in zip(relevant, settings.n_per_label, strict=True):
@@ -201,8 +199,7 @@ def _plan_query(rng, settings, i, incident, others, stock, benchmark):
       else:
         if label == "IS":
           about = dataclasses.replace(incident, scene=_seed(rng))
-        again = _incident_shots(rng, settings, about)
-        video = VideoPlan(id_, _with_filler(rng, settings, again))
+        video = VideoPlan(id_, _story(rng, settings, about)[1])
       benchmark.add(video, label, i, about)
       relevant[label].append(id_)
   benchmark.annotation[name] = relevant
@@ -212,12 +209,21 @@ def _seed(rng):
   return int(rng.integers(1 << 40))
 
 
-def _incident_shots(rng, settings, incident):
-  """Two or three shots of a scene; with the filler that `_with_filler` adds, a whole video."""
-  total = settings.fps * rng.uniform(*settings.seconds)
-  share = min(rng.uniform(0.3, 0.6) * settings.difficulty, 0.85)
-  lengths = _split(rng, max(1, round(total * (1 - share))), int(rng.integers(2, 4)))
-  return tuple(_scene_shot(rng, settings, incident, n) for n in lengths)
+def _filler_share(rng, settings):
+  return min(rng.uniform(0.3, 0.6) * settings.difficulty, 0.85)
+
+
+def _story(rng, settings, incident, stock=None):
+  """A video of an incident.
+
+  Returns:
+    two or three shots of its scene; and the whole video, these shots with filler.
+  """
+  share = _filler_share(rng, settings)
+  n_frames = settings.fps * rng.uniform(*settings.seconds) * (1 - share)
+  lengths = _split(rng, max(1, round(n_frames)), int(rng.integers(2, 4)))
+  shots = tuple(_scene_shot(rng, settings, incident, n) for n in lengths)
+  return shots, _with_filler(rng, settings, shots, share, stock)
 
 
 def _scene_shot(rng, settings, incident, n_frames):
@@ -230,15 +236,15 @@ def _scene_shot(rng, settings, incident, n_frames):
   return Shot(source, 0, n_frames)
 
 
-def _with_filler(rng, settings, shots, stock=None):
+def _with_filler(rng, settings, shots, share, stock=None):
   """The shots in order, with stock shots before, between and after them.
 
   Args:
-    shots: of the incident; filler is added until its share of the whole is as the difficulty says.
+    shots: of the incident.
+    share: of filler in the whole, in [0, 1).
     stock: the stock shots to choose from; None for two of the pool.
   """
   stock = rng.choice(N_STOCK, 2, replace=False) if stock is None else stock
-  share = min(rng.uniform(0.3, 0.6) * settings.difficulty, 0.85)
   n_frames = round(sum(s.n_frames for s in shots) * share / (1 - share))
   whole = max(1, round(_STOCK_SECONDS * settings.fps))
   parts = max(2, -(-n_frames // whole) + 1)
@@ -284,4 +290,5 @@ def _recut(rng, id_, settings, shots, other):
   length = max(1, round(settings.fps * rng.uniform(0.1, 0.25) * settings.seconds[0]))
   guest = _scene_shot(rng, settings, _Incident(_seed(rng), *other), length)
   parts.insert(int(rng.integers(len(parts) + 1)), guest)
-  return _edited(rng, id_, _with_filler(rng, settings, tuple(parts)), settings), set(kept)
+  whole = _with_filler(rng, settings, tuple(parts), _filler_share(rng, settings))
+  return _edited(rng, id_, whole, settings), set(kept)

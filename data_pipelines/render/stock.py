@@ -8,7 +8,6 @@ from PIL import Image, ImageDraw, ImageFont
 from data_pipelines.render import texture
 from data_pipelines.render.truth import Truth
 
-_KINDS = ("sky", "title", "fade", "logo", "credits", "bars", "sea", "countdown")
 N_STOCK = 16
 _WORDS = "THE NEWS TODAY LIVE PART ONE END STORY WORLD NIGHT FIRST LAST GREAT SMALL".split()
 
@@ -28,8 +27,7 @@ def stock_shot(
   """
   rng = np.random.default_rng([seed, 30, index])
   t = np.arange(n_frames) / fps
-  draw = globals()[f"_{_KINDS[index % len(_KINDS)]}"]
-  frames = draw(rng, height, width, t)
+  frames = _KINDS[index % len(_KINDS)](rng, height, width, t)
   frames.setflags(write=False)
   return frames
 
@@ -141,3 +139,6 @@ def _countdown(rng, height, width, t):
     _text(image, (width // 2, height // 2), str(5 - int(s) % 5), ink, height // 2)
     frames.append(np.asarray(image))
   return np.stack(frames)
+
+
+_KINDS = (_sky, _title, _fade, _logo, _credits, _bars, _sea, _countdown)

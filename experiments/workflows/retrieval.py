@@ -95,6 +95,11 @@ class Task:
     return pipeline.batches(elements, batch=c.train.batch, process=process, first_step=first_step,
                             threads=c.train.threads, buffer=c.train.buffer)
 
+  @property
+  def dropped(self) -> int:
+    """Training videos that could not be read."""
+    return sum(i in self.store.rejected for i in self.data.train_ids)
+
   def baselines(self, initial) -> dict[str, Callable]:
     """Rows of the table that need no training: name -> embed."""
     return {"mean-pooled features": mean_pool, "untrained TCA": self.model.embed(initial)}

@@ -56,16 +56,29 @@ def test_published_parameter_counts(backbone, count):
   assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
 
-def test_initialisation():
+def by_flax(net, key):
+  return jax.jit(net.init)(key, jnp.zeros((1, 32, 32, 3)))
+
+
+@pytest.mark.parametrize("init", [by_flax, resnet.random_variables])
+def test_initialisation(init):
   """Convolutions normal with variance 2 / (k k out); norms the identity."""
   net = resnet.ResNet((1, 1, 1, 1), bottleneck=False, width=32)
-  params = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
-  kernel = np.asarray(params["layer3_0"]["conv1"]["kernel"])  # [3, 3, 64, 128]
-  scaled = kernel / np.sqrt(2 / (9 * 128))
-  np.testing.assert_allclose(scaled.std(), 1, rtol=0.02)
-  np.testing.assert_allclose((scaled**4).mean(), 3, rtol=0.1)  # not truncated
-  np.testing.assert_array_equal(params["layer4_0"]["bn2"]["scale"], 1)
-  np.testing.assert_array_equal(params["bn1"]["bias"], 0)
+  variables = init(net, jax.random.key(0))
+  kernels = [np.asarray(v) for v in jax.tree.leaves(variables) if v.ndim == 4]
+  assert len(kernels) == 1 + 4 * 2 + 3
+  for i, kernel in enumerate(kernels):
+    scaled = kernel / np.sqrt(2 / (kernel.shape[0] ** 2 * kernel.shape[3]))
+    np.testing.assert_allclose(scaled.std(), 1, rtol=0.06)
+    assert abs(scaled.mean()) < 0.06
+    np.testing.assert_allclose((scaled**4).mean(), 3, rtol=0.25)  # not truncated
+    first = kernels[i - 1].ravel()[:90] * kernel.std() / kernels[i - 1].std()
+    assert np.abs(np.corrcoef(first, kernel.ravel()[:90])[0, 1]) < 0.5  # not one draw for all
+  for leaf, value in (("scale", 1), ("bias", 0), ("mean", 0), ("var", 1)):
+    norms = [v for path, v in jax.tree_util.tree_leaves_with_path(variables)
+             if path[-1].key == leaf]
+    assert len(norms) == len(kernels)
+    np.testing.assert_array_equal(np.concatenate(norms), value)
 
 
 def test_training_mode_uses_groups_of_the_batch():

@@ -89,10 +89,15 @@ def test_half_precision_maps_are_pooled_in_float32():
     np.testing.assert_allclose(y, run(f, rounded), atol=1e-6)
 
 
-def test_too_small_maps_are_refused_with_a_remedy():
-  with pytest.raises(ValueError, match=r"at least 4x4, got 3x3.*97 pixels"):
-    pooling.l3_irmac(maps_of((24, 12, 6, 3)))
-  with pytest.raises(ValueError, match=r"at least 28x28, got 24x24.*109 pixels"):
-    pooling.l3_imac(maps_of((24, 12, 6, 3)))
-  with pytest.raises(ValueError, match="4 stages, got 3"):
-    pooling.l3_imac(maps_of(SIDES)[:3])
+@pytest.mark.parametrize(
+  ("pool", "sides", "reason"),
+  [
+    (pooling.l3_irmac, (24, 12, 6, 3), r"at least 4x4, got 3x3.*97 pixels"),
+    (pooling.l3_imac, (24, 12, 6, 3), r"at least 28x28, got 24x24.*109 pixels"),
+    (pooling.l3_imac, SIDES[:3], "4 stages, got 3"),
+  ],
+)
+def test_too_small_maps_are_refused_with_a_remedy(pool, sides, reason):
+  maps = maps_of(sides, channels=(3, 4, 5, 6)[:len(sides)])
+  with pytest.raises(ValueError, match=reason):
+    jax.eval_shape(pool, maps)

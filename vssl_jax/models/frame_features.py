@@ -63,7 +63,7 @@ class FrameFeatures:
         )
       return load(self.weights, backbone=self.backbone, width=self.width)
     key = jax.random.key(self.seed) if key is None else key
-    return jax.jit(self.net.init)(key, jnp.zeros((1, 64, 64, 3)))
+    return resnet.random_variables(self.net, key)
 
   def apply(self, variables: dict[str, Any], frames: jax.Array) -> jax.Array:
     """Descriptors of frames.

@@ -122,3 +122,27 @@ def make(backbone: str, **kwargs) -> ResNet:
     raise ValueError(f"unknown backbone {backbone!r}; choose from {', '.join(BACKBONES)}")
   stage_sizes, bottleneck = BACKBONES[backbone]
   return ResNet(stage_sizes=stage_sizes, bottleneck=bottleneck, **kwargs)
+
+
+def random_variables(net: ResNet, key: jax.Array) -> dict[str, Any]:
+  """Variables distributed as those of `net.init`, in a tenth of the time.
+
+  XLA compiles a generator for every kernel of `init`, some ten seconds; here one draw is cut up.
+  """
+  image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+  shapes, tree = jax.tree_util.tree_flatten_with_path(jax.eval_shape(net.init, key, image))
+
+  @jax.jit
+  def draw(key):
+    numbers = jax.random.normal(key, (sum(v.size for _, v in shapes if v.ndim == 4),))
+    leaves, start = [], 0
+    for path, v in shapes:
+      if v.ndim == 4:
+        fan_out = v.shape[0] * v.shape[1] * v.shape[3]
+        kernel = numbers[start:start + v.size].reshape(v.shape) * (2 / fan_out) ** 0.5
+        leaves, start = [*leaves, kernel], start + v.size
+      else:
+        leaves.append(jnp.full(v.shape, path[-1].key in ("scale", "var"), jnp.float32))
+    return jax.tree.unflatten(tree, leaves)
+
+  return draw(key)

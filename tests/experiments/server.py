@@ -1,0 +1,50 @@
+"""Imports the command line once and runs it in a forked child for each request.
+
+`python server.py` reads requests from stdin, one JSON object a line: `argv`, `cwd`, `stdout` and
+`stderr` (files to write), `file_limit` (largest file in bytes, or null). It answers each with a
+line that holds the child's exit status.
+"""
+
+import json
+import os
+import resource
+import sys
+import traceback
+
+from experiments import run as command_line
+
+
+def serve() -> None:
+  """Answers requests until stdin ends."""
+  for line in sys.stdin:
+    request = json.loads(line)
+    child = os.fork()
+    if not child:
+      _become(request)
+    _, status = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _become(request: dict) -> None:
+  for number, name in ((0, os.devnull), (1, request["stdout"]), (2, request["stderr"])):
+    os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+  os.chdir(request["cwd"])
+  if request["file_limit"] is not None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"],) * 2)
+  sys.argv = ["run.py", *request["argv"]]
+  status = 1
+  try:
+    command_line.run()
+    status = 0
+  except SystemExit as e:
+    status = e.code if isinstance(e.code, int) else int(e.code is not None)
+  except BaseException:
+    traceback.print_exc()
+  finally:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+  serve()
