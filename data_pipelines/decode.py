@@ -72,13 +72,13 @@ class VideoReader:
     self._source = bytes(source) if in_memory else pathlib.Path(source).absolute()
     self._limits = max_frames, max_pixels
     self._container = self._stream = self._index = None
-    self._trusted = True  # until seeking fails
+    self._trusted, self._closed = True, False  # until seeking fails; until close()
     try:
       sniff.check(self.name, self._source)
       self._open()
       self._check_pixels(self._stream.codec_context.height, self._stream.codec_context.width)
       with self._plain_errors():
-        self._index = read_index(self._container, self._stream, max_frames)
+        self._index = read_index(self._container, self._stream, self.name, max_frames)
         self._learn_timeline()
     except BaseException:
       self.close()
@@ -93,10 +93,9 @@ class VideoReader:
     return self._index is not None and self._trusted
 
   def close(self) -> None:
-    """Releases the file; more than once does no harm."""
-    if self._container is not None:
-      self._container.close()
-    self._container = self._stream = None
+    """Releases the file; more than once does no harm. Nothing can be read after that."""
+    self._closed = True
+    self._release()
 
   def frames(self, indices: Sequence[int] | np.ndarray, short_side: int | None = None, *,
              crop: int | None = None, interpolation: str = "bilinear") -> np.ndarray:
@@ -146,9 +145,14 @@ class VideoReader:
 
   # Opening.
 
+  def _release(self) -> None:
+    if self._container is not None:
+      self._container.close()
+    self._container = self._stream = None
+
   def _open(self) -> None:
     """(Re)opens the file at its beginning and chooses the stream."""
-    self.close()
+    self._release()
     file = io.BytesIO(self._source) if isinstance(self._source, bytes) else os.fspath(self._source)
     try:  # a title that is not UTF-8 is no reason to refuse a video
       self._container = av.open(file, metadata_errors="replace")
@@ -204,6 +208,8 @@ class VideoReader:
       raise VideoError(self.name, f"frames of {width}x{height} pixels are too large")
 
   def _output_size(self, short_side: int | None) -> tuple[int, int]:
+    if self._closed:
+      raise ValueError(f"{self.name} is closed")
     size = picture.scaled_size(self.height, self.width, short_side)
     self._check_pixels(*size)  # scaling up a strip one pixel high knows no bounds
     return size
@@ -225,7 +231,9 @@ class VideoReader:
     while True:
       try:
         packet = next(packets, None)
-      except av.FFmpegError:  # the file can't be read further; the decoder may still hold frames
+      except (av.FFmpegError, IndexError):
+        # The file can't be read further (PyAV's IndexError: streams appeared in mid-file, it's the
+        # end); the decoder may still hold frames.
         yield from _decoded(context, None)
         return
       if packet is None:
@@ -272,7 +280,7 @@ class VideoReader:
       if run is None or self._index.key_place[key] > run.place:
         run = Run(self._container, self._stream, self._index, key, set(wanted_pts))
       frame = next((f for f in run.frames if f.pts is None or f.pts >= pts), None)
-      if frame is None or frame.pts != pts or frame.is_corrupt:
+      if frame is None or frame.pts != pts:
         raise Unreliable
       yield i, frame
 

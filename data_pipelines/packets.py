@@ -1,6 +1,7 @@
 """A file's packets: when each frame is shown, and exact decoding from a key frame on."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 import av
@@ -31,7 +32,7 @@ class PacketIndex:
     shown_pts: int64 [n_frames], increasing.
     shown_place: int64 [n_frames].
     key_pts, key_place: int64 [n_keys], both increasing.
-    key_target: int64 [n_keys], the timestamp to give to the container's seek.
+    key_dts: decoding time of each key frame; None where the file doesn't tell.
     place: pts -> place, of every packet.
     number: pts -> number, of every frame shown.
   """
@@ -40,7 +41,7 @@ class PacketIndex:
   shown_place: np.ndarray
   key_pts: np.ndarray
   key_place: np.ndarray
-  key_target: np.ndarray
+  key_dts: list[int | None]
   place: dict[int, int]
   number: dict[int, int]
 
@@ -55,7 +56,7 @@ class PacketIndex:
     return np.minimum(by_pts, by_place) - 1
 
 
-def read_index(container: av.container.InputContainer, stream: av.VideoStream,
+def read_index(container: av.container.InputContainer, stream: av.VideoStream, name: str,
                max_frames: int) -> PacketIndex | None:
   """Reads all packets of a stream that is at its beginning, without decoding.
 
@@ -64,7 +65,7 @@ def read_index(container: av.container.InputContainer, stream: av.VideoStream,
     frames. Such a video has to be decoded to know its frames.
 
   Raises:
-    VideoError: more than `max_frames` packets.
+    VideoError: more than `max_frames` packets; says that `name` is to blame.
   """
   family = container.format.name.split(",")[0]
   if family not in SEEKABLE or stream.codec_context.codec.canonical_name in HIDDEN_PICTURES:
@@ -75,16 +76,15 @@ def read_index(container: av.container.InputContainer, stream: av.VideoStream,
       if packet.size:
         rows.append((packet.pts, packet.dts, packet.is_keyframe, packet.is_discard))
       if len(rows) > max_frames:
-        raise VideoError(container.name, f"more than {max_frames} frames")
+        raise VideoError(name, f"more than {max_frames} frames")
   except av.FFmpegError:
     return None  # damaged: what a full decode gives is then the truth
   if not rows or any(row[0] is None for row in rows):
     return None
-  return _index(rows, seeks_by_dts=family == "mov")
+  return _index(rows)
 
 
-def _index(rows: list[tuple[int, int | None, bool, bool]],
-           seeks_by_dts: bool) -> PacketIndex | None:
+def _index(rows: list[tuple[int, int | None, bool, bool]]) -> PacketIndex | None:
   pts = np.array([row[0] for row in rows], np.int64)
   key, hidden = np.array([row[2:] for row in rows], bool).T
   key_place = np.flatnonzero(key)
@@ -93,15 +93,9 @@ def _index(rows: list[tuple[int, int | None, bool, bool]],
   if (len(np.unique(pts)) < len(pts) or not len(shown) or not len(key_place)
       or np.any(np.diff(pts[key_place]) <= 0)):
     return None
-  # mov finds key frames by decoding time, matroska by presentation time; a time that is too late
-  # would find the next key frame.
-  dts = [row[1] for row in rows]
-  if seeks_by_dts and None in dts:
-    return None
-  target = np.array(dts, np.int64) if seeks_by_dts else pts
   return PacketIndex(
       shown_pts=pts[shown], shown_place=shown,
-      key_pts=pts[key_place], key_place=key_place, key_target=target[key_place],
+      key_pts=pts[key_place], key_place=key_place, key_dts=[rows[i][1] for i in key_place],
       place={p: i for i, p in enumerate(pts.tolist())},
       number={p: i for i, p in enumerate(pts[shown].tolist())})
 
@@ -110,31 +104,44 @@ class Run:
   """Decoding from one key frame on, leaving out what is neither wanted nor needed.
 
   Attributes:
-    frames: the frames, by presentation time; raises `Unreliable` at the first error.
+    frames: the frames, by presentation time; raises `Unreliable` at the first sign of damage.
     place: of the next packet to be read.
   """
 
-  def __init__(self, container, stream, index: PacketIndex, key: int, wanted_pts: set[int]):
-    if key < 0:
-      raise Unreliable
+  def __init__(self, container: av.container.InputContainer, stream: av.VideoStream,
+               index: PacketIndex, key: int, wanted_pts: set[int]):
     self.place = int(index.key_place[key])
-    self.frames = self._decode(container, stream, index, int(index.key_target[key]), wanted_pts)
+    self.frames = self._decode(container, stream, index, key, wanted_pts)
 
-  def _decode(self, container, stream, index, target, wanted_pts) -> Iterator[av.VideoFrame]:
-    context, start = stream.codec_context, self.place
+  def _decode(self, container, stream, index, key, wanted_pts) -> Iterator[av.VideoFrame]:
+    context = stream.codec_context
     skips = context.codec.canonical_name in SKIPPABLE
     try:
-      container.seek(target, stream=stream)
-      for packet in container.demux(stream):
+      for packet in _packets_from(container, stream, index, key):
         if packet.size:
-          self.place = index.place.get(packet.pts, len(index.place))
-          if start is not None and self.place > start:
-            raise Unreliable  # landed behind the key frame
-          start = None
-          self.place += 1
+          self.place = index.place.get(packet.pts, self.place) + 1
         if skips:
           needed = not packet.size or packet.pts in wanted_pts
           context.skip_frame = "DEFAULT" if needed else "NONREF"
-        yield from packet.decode()
+        for frame in packet.decode():
+          if frame.is_corrupt:
+            raise Unreliable  # mended with what came before, which is missing here
+          yield frame
     except av.FFmpegError as e:
       raise Unreliable from e
+
+
+def _packets_from(container, stream, index: PacketIndex, key: int) -> Iterator[av.Packet]:
+  """Packets from a key frame, or an earlier place, on."""
+  if key < 0:
+    raise Unreliable  # decodes only because of how the decoder starts, if at all
+  # Containers look for the key frame by presentation time; where one goes by decoding time it may
+  # land on a later one.
+  for time in (int(index.key_pts[key]), index.key_dts[key]):
+    if time is not None:
+      container.seek(time, stream=stream)
+      packets = container.demux(stream)
+      first = next(packets)
+      if index.place.get(first.pts, len(index.place)) <= index.key_place[key]:
+        return itertools.chain([first], packets)
+  raise Unreliable

@@ -5,6 +5,7 @@ resumes from its step alone, and neither threads nor the number of processes cha
 batch holds.
 """
 
+import collections
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -67,17 +68,22 @@ def batches(elements: grain.MapDataset, *, batch: int, process: tuple[int, int] 
   return iter(rows.to_iter_dataset(options).batch(batch // process[1]))
 
 
+SAMPLINGS = ("window", "random")
+
+
 def pairs(data: RetrievalData, store: Mapping[str, np.ndarray], *, length: int, negatives: int,
-          seed: int) -> grain.MapDataset:
+          seed: int, sampling: str = "window") -> grain.MapDataset:
   """Training examples of TCA from stored frame descriptors, as an infinite random-access data set.
 
-  Every pair comes once an epoch, in a new order each. A video longer than `length` gives a
-  contiguous window with a uniform start; the length passed with it is its true one. Batches run on
-  from one epoch into the next, so no pair is dropped at an epoch's end.
+  Every pair comes once an epoch, in a new order each. The length passed with a video that was cut
+  is its true one. Batches run on from one epoch into the next, so no pair is dropped at an epoch's
+  end.
 
   Args:
     store: id -> [T, D]; pairs and background videos that are not in it are left out.
     negatives: distinct background videos a pair, none of the anchor's own group.
+    sampling: what a video longer than `length` gives: "window", contiguous frames with a uniform
+      start, or "random", frames drawn with replacement, unsorted (tca spec 8).
 
   Returns:
     Elements `{"anchor", "positive", "negative"}`, each `{"x": [length, D] float32, "length",
@@ -86,24 +92,29 @@ def pairs(data: RetrievalData, store: Mapping[str, np.ndarray], *, length: int, 
   Raises:
     DataError: no pair, or too few background videos, are left.
   """
+  if sampling not in SAMPLINGS:
+    raise DataError(f"pairs.sampling={sampling!r} is unknown; choose one of {', '.join(SAMPLINGS)}")
   usable = [p for p in data.pairs if p[0] in store and p[1] in store]
-  background = [i for i in data.background if i in store]
+  background = [i for i in dict.fromkeys(data.background) if i in store]  # lists repeat some ids
   if not usable:
     raise DataError(f"{data.name}: none of the {len(data.pairs)} training pairs can be read")
   groups = data.groups
-  counts: dict[int, int] = {}
-  for i in background:
-    counts[groups.get(i, -1)] = counts.get(groups.get(i, -1), 0) + 1
-  related = max((n for g, n in counts.items() if g >= 0), default=0)
+  anchors = {groups.get(anchor, -1) for anchor, _ in usable} - {-1}
+  counts = collections.Counter(groups.get(i, -1) for i in background)
+  related = max((counts[g] for g in anchors), default=0)
   if len(background) - related < negatives:
     raise DataError(f"{data.name}: {len(background) - related} background videos are unrelated to "
-                    f"an anchor, fewer than data.negatives={negatives}; lower it or add videos")
+                    f"an anchor, fewer than pairs.negatives={negatives}; lower it or add videos")
 
   def video(video_id: str, rng: np.random.Generator) -> dict[str, Any]:
     x = store[video_id]
-    start = int(rng.integers(len(x) - length + 1)) if len(x) > length else None
-    return {"x": np.asarray(fit_length(x, length, start), np.float32),
-            "length": np.int32(len(x)), "group": np.int32(groups.get(video_id, -1))}
+    if len(x) > length and sampling == "random":
+      cut = x[rng.integers(len(x), size=length)]
+    else:
+      start = int(rng.integers(len(x) - length + 1)) if len(x) > length else None
+      cut = fit_length(x, length, start)
+    return {"x": np.asarray(cut, np.float32), "length": np.int32(len(x)),
+            "group": np.int32(groups.get(video_id, -1))}
 
   def example(pair: tuple[str, str], rng: np.random.Generator) -> dict[str, Any]:
     group, chosen = groups.get(pair[0], -1), []

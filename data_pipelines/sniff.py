@@ -41,7 +41,10 @@ def check(name: str, source: pathlib.Path | bytes) -> None:
 
 def why_not_opened(source: pathlib.Path | bytes) -> str:
   """A reason for a file that `check` let pass and FFmpeg refused."""
-  head = source[:HEAD] if isinstance(source, bytes) else _head(source)
+  try:
+    head = source[:HEAD] if isinstance(source, bytes) else _head(source)
+  except OSError as e:  # it was there a moment ago
+    return f"can't be read any more ({e.strerror})"
   if head[4:8] in (b"ftyp", b"mdat", b"wide", b"free", b"skip"):
     return "incomplete mp4 or mov (no moov index: cut off while it was written or downloaded)"
   if head[4:8] == b"moov" or head[:4] in (b"\x1aE\xdf\xa3", b"RIFF"):

@@ -6,10 +6,12 @@ A store is a folder of three kinds of files:
 - `index-I-of-N.jsonl`: a line a video, `{"id", "row", "length"}`, or `{"id", "reason"}` for a
   video that could not be read.
 `I of N` is the process that wrote the file. A video's rows are on disk before its line is, so a
-writer that was killed continues where the last whole line ends. Flat files rather than Parquet or
-ArrayRecord, since evaluation at scale reads them in any order without a copy.
+writer that was killed continues where the last whole line ends. A second writer of the same files
+waits for the first (`lock-I-of-N`). Flat files rather than Parquet or ArrayRecord, since evaluation
+at scale reads them in any order without a copy.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -17,6 +19,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from data_pipelines import lock
 from data_pipelines.errors import DataError
 
 FORMAT = "vssl_frames/1"
@@ -26,24 +29,25 @@ class StoreWriter:
   """Appends videos to one shard of a store; resumes where an interrupted writer stopped."""
 
   def __init__(self, folder: str | os.PathLike, dim: int, meta: dict,
-               shard: tuple[int, int] = (0, 1)):
-    """Opens the shard `(index, count)` for appending.
+               shard: tuple[int, int] = (0, 1), setting: str = "data.cache_dir"):
+    """Opens the shard `(index, count)` for appending; `setting` is what the user chose it by.
 
     Raises:
       DataError: the folder can't be written, or holds a store made in another way.
     """
-    self.folder, self.dim = pathlib.Path(folder), dim
+    self.folder, self.dim, self._setting = pathlib.Path(folder), dim, setting
     header = {"format": FORMAT, "dim": dim, "meta": meta}
     try:
       self.folder.mkdir(parents=True, exist_ok=True)
-      _write_header(self.folder / "store.json", header)
       name = f"{shard[0]:05d}-of-{shard[1]:05d}"
+      self._lock = lock.hold(self.folder / f"lock-{name}", wait=True)
+      _write_header(self.folder / "store.json", header)
       frames, index = self.folder / f"frames-{name}.f32", self.folder / f"index-{name}.jsonl"
       self.done, rows = _recover(index, frames, dim)
       self._frames, self._index, self._row = frames.open("ab"), index.open("a"), rows
     except OSError as e:
       raise DataError(f"{self.folder}: can't write features here ({e.strerror}); "
-                      "choose another data.cache_dir") from e
+                      f"choose another {setting}") from e
 
   def append(self, video_id: str, frames: np.ndarray) -> None:
     """Adds a video: `frames` [T, dim], T >= 1, finite."""
@@ -67,15 +71,17 @@ class StoreWriter:
       self._index.flush()
     except OSError as e:
       raise DataError(f"{self.folder}: can't write features ({e.strerror}); free some space or "
-                      "choose another data.cache_dir, and run again to continue") from e
+                      f"choose another {self._setting}, and run again to continue") from e
     self.done.add(line["id"])
 
   def __enter__(self):
     return self
 
   def __exit__(self, *_):
-    self._frames.close()
-    self._index.close()
+    for file in (self._frames, self._index, self._lock):
+      # All is flushed, so closing fails only where `_write` has failed, and told so.
+      with contextlib.suppress(OSError):
+        file.close()
 
 
 class Store(Mapping):
@@ -98,10 +104,11 @@ class Store(Mapping):
 
   def _add(self, index: pathlib.Path) -> None:
     frames = index.with_name(index.name.replace("index-", "frames-")).with_suffix(".f32")
+    lines = _lines(index)  # before the size: another process may be appending
     size = frames.stat().st_size // (4 * self.dim)
     shape = (size, self.dim)
     rows = np.memmap(frames, "<f4", "r", shape=shape) if size else np.zeros(shape, "<f4")
-    for line in _lines(index):
+    for line in lines:
       if "reason" in line:
         self.rejected[line["id"]] = line["reason"]
       elif line["row"] + line["length"] <= size:
@@ -129,8 +136,7 @@ def _write_header(path: pathlib.Path, header: dict) -> None:
   if path.exists():
     found = _read_header(path)
     if found != header:
-      raise DataError(f"{path.parent} holds features made in another way; delete it or choose "
-                      "another data.cache_dir")
+      raise DataError(f"{path.parent} holds features made in another way: delete it")
     return
   temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
   temporary.write_text(json.dumps(header, indent=1))
@@ -157,7 +163,8 @@ def _lines(path: pathlib.Path) -> list[dict]:
 
 def _recover(index: pathlib.Path, frames: pathlib.Path, dim: int) -> tuple[set[str], int]:
   """Cuts both files after the last video that is whole in both; returns its ids and rows."""
-  size = frames.stat().st_size // (4 * dim) if frames.exists() else 0
+  frames.touch()  # before the index, for whoever reads meanwhile
+  size = frames.stat().st_size // (4 * dim)
   kept, rows = [], 0
   for line in _lines(index) if index.exists() else []:
     end = line.get("row", rows) + line.get("length", 0)

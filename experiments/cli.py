@@ -1,5 +1,6 @@
 """The command line's own work: flags, the resolved config, the run's folder, signals."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,8 +13,12 @@ import sys
 import ml_collections
 from absl import flags
 
+from data_pipelines import lock
 from experiments.registry import nearest
 from vssl_jax.types import ConfigError
+
+FLAG_USERS = {"config": ["train"], "exported": ["eval"], "input": ["extract"],
+              "output": ["extract", "export"]}
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -69,8 +74,8 @@ def _check_keys(argv: list[str], config: ml_collections.ConfigDict) -> None:
     node, before = config, "config"
     for key in found[1].split(".") if found else []:
       if not isinstance(node, ml_collections.ConfigDict) or key not in node:
-        choices = node if isinstance(node, ml_collections.ConfigDict) else ()
-        raise ConfigError(f"--config.{found[1]}: {before} has no {key!r}{nearest(key, choices)}")
+        near = nearest(key, node) if isinstance(node, ml_collections.ConfigDict) else ""
+        raise ConfigError(f"--config.{found[1]}: {before} has no {key!r}{near}")
       node, before = node[key], f"{before}.{key}"
 
 
@@ -78,7 +83,9 @@ def _explain(error: flags.Error) -> str:
   if isinstance(error, flags.UnrecognizedFlagError):
     if error.flagname.startswith("config."):
       return f"--{error.flagname} needs --config=FILE"
-    return f"--{error.flagname}: no such flag{nearest(error.flagname, _own_flags())}"
+    near = re.search(r"Did you mean: (\w+)", str(error))
+    return f"--{error.flagname}: no such flag; " + (
+        f"did you mean --{near[1]}?" if near else "--help lists them")
   text = " ".join(str(error).removeprefix("flag ").split())
   for told, meant in (("invalid literal for int()", "should be a whole number"),
                       ("could not convert string to float", "should be a number"),
@@ -89,10 +96,12 @@ def _explain(error: flags.Error) -> str:
   return text[:1].lower() + text[1:]
 
 
-def _own_flags() -> list[str]:
-  own = flags.FLAGS.get_flags_for_module("experiments.run")
-  own = own or flags.FLAGS.get_key_flags_for_module(sys.argv[0])
-  return [flag.name for flag in own]
+def check_flags(mode: str) -> None:
+  """Raises ConfigError where a flag was given that `mode` doesn't use."""
+  for name, users in FLAG_USERS.items():
+    if flags.FLAGS[name].present and mode not in users:
+      raise ConfigError(f"--{name} is for --mode={' and --mode='.join(users)}; --mode={mode} takes "
+                        f"{'the config of its --workdir' if name == 'config' else 'none'}")
 
 
 def one_line(error: BaseException) -> str:
@@ -120,13 +129,12 @@ def resolve(config_flag, workdir: str, mode: str) -> tuple[ml_collections.Config
   file = pathlib.Path(workdir) / "config.json"
   if not file.is_file():
     raise ConfigError(f"--workdir={workdir}: no config.json here, so this is no run's folder")
-  return ml_collections.ConfigDict(json.loads(file.read_text())), pathlib.Path(workdir)
+  return ml_collections.ConfigDict(_read(file)), pathlib.Path(workdir)
 
 
 def _default_workdir(config) -> pathlib.Path:
   """A folder for each distinct config, so that ablations never overwrite each other."""
-  spec = next((m[1] for a in sys.argv if (m := re.match(r"--?config=(.+)", a))), "run")
-  file, _, preset = spec.partition(":")
+  file, _, preset = (_config_spec(sys.argv) or "run").partition(":")
   name = "-".join(p for p in (pathlib.Path(file).stem, preset) if p)
   digest = hashlib.sha256(to_json(config).encode()).hexdigest()[:8]
   return pathlib.Path("runs") / f"{name}-{digest}"
@@ -137,30 +145,49 @@ def to_json(config) -> str:
   return json.dumps(config.to_dict(), indent=1, sort_keys=True, default=list)
 
 
-def claim(config, workdir: pathlib.Path) -> None:
-  """Makes the run's folder and writes the resolved config into it.
+def claim(config, workdir: pathlib.Path, first: bool) -> contextlib.AbstractContextManager:
+  """Makes the run's folder, with the resolved config in it, for this process and no other.
+
+  Args:
+    first: whether this is the first process of the run.
+
+  Returns:
+    A context manager that gives the folder free again.
 
   Raises:
-    ConfigError: the folder can't be written, or belongs to another config.
+    ConfigError: the folder can't be written, is in use, or belongs to another config.
   """
   file, text = workdir / "config.json", to_json(config)
-  if file.exists():
-    before = _flat(json.loads(file.read_text()))
-    now = _flat(json.loads(text))
+  if file.is_file():
+    before, now = _flat(_read(file)), _flat(json.loads(text))
     changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
     if changed:
       shown = ", ".join(f"{k} ({before.get(k)} there, {now.get(k)} now)" for k in changed[:4])
       raise ConfigError(f"--workdir={workdir} holds a run with other values: {shown}; choose "
                         "another --workdir, or leave it out to get a folder of its own")
-    return
+  if not first:
+    return contextlib.nullcontext()
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, file)
+    held = lock.hold(workdir / ".lock", wait=False)
+    if not file.exists():
+      temporary = file.with_suffix(".tmp")
+      temporary.write_text(text)
+      os.replace(temporary, file)
+  except BlockingIOError as e:
+    raise ConfigError(f"--workdir={workdir}: another process is at work here; wait for it, or "
+                      "choose another --workdir") from e
   except OSError as e:
     raise ConfigError(f"--workdir={workdir}: can't write here ({e.strerror.lower()}); choose "
                       "another --workdir") from e
+  return held
+
+
+def _read(file: pathlib.Path) -> dict:
+  try:
+    return json.loads(file.read_text())
+  except ValueError as e:
+    raise ConfigError(f"{file} is damaged ({e}); choose another --workdir") from e
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:
@@ -171,19 +198,27 @@ def _flat(tree: dict, prefix: str = "") -> dict:
 
 
 class Stop:
-  """Turns Ctrl-C and SIGTERM into a request to save and leave; a second one leaves at once."""
+  """In `with Stop() as stop:` the first Ctrl-C or SIGTERM makes `stop()` true and does no more.
 
-  def __init__(self):
-    self.asked = False
-    for number in (signal.SIGINT, signal.SIGTERM):
-      signal.signal(number, self._handle)
+  So training ends between two steps and is saved. A second one raises KeyboardInterrupt, as either
+  does everywhere else: all other work is kept as it is done.
+  """
 
-  def _handle(self, number, frame):
-    del number, frame
-    if self.asked:
-      raise KeyboardInterrupt
-    self.asked = True
-    print("\nstopping: saving first; press Ctrl-C again to leave at once", file=sys.stderr)
+  def __enter__(self):
+    self._asked = False
+    self._before = {n: signal.signal(n, self._handle) for n in (signal.SIGINT, signal.SIGTERM)}
+    return self
+
+  def __exit__(self, *_):
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
 
   def __call__(self) -> bool:
-    return self.asked
+    return self._asked
+
+  def _handle(self, number, frame):
+    if self._asked:
+      signal.default_int_handler(number, frame)
+    self._asked = True
+    # Not print(), which may be at work when the signal comes.
+    os.write(2, b"\nstopping: saving first; press Ctrl-C again to leave at once\n")

@@ -12,6 +12,7 @@ ArrayRecord would need our code to decode. A row a video:
 The schema's metadata key `vssl_jax` holds JSON: run, step, frames a second, dimension.
 """
 
+import glob
 import json
 import os
 import pathlib
@@ -26,6 +27,7 @@ from data_pipelines.datasets import folder
 from data_pipelines.records import Video
 from data_pipelines.store import Store, StoreWriter
 from experiments import features
+from vssl_jax.evaluators.embedded import embed_videos
 from vssl_jax.types import ConfigError
 
 
@@ -35,7 +37,9 @@ def check_output(output: str) -> None:
   if path.suffix != ".parquet":
     raise ConfigError(f"--output={output} must end in .parquet")
   if not path.absolute().parent.is_dir():
-    raise ConfigError(f"--output={output}: the folder {path.absolute().parent} doesn't exist")
+    raise ConfigError(f"--output={output}: there is no folder {path.absolute().parent}; make it")
+  if path.is_dir():
+    raise ConfigError(f"--output={output} is a folder; name a file in it")
 
 
 def find_videos(source: str) -> list[Video]:
@@ -51,18 +55,21 @@ def find_videos(source: str) -> list[Video]:
   return [Video(folder.video_id(p, path), str(p)) for p in found]
 
 
-def write(model, state, step: int, videos: list[Video], output: pathlib.Path,
-          stop: Callable[[], bool]) -> dict[str, int]:
-  """Decodes, embeds and writes all videos; resumes from `output`.partial after an interruption.
+def write(model, state, step: int, videos: list[Video], output: pathlib.Path) -> dict[str, int]:
+  """Decodes, embeds and writes all videos; resumes from `output`.*.partial after an interruption.
 
   Returns:
     Counts: `videos`, `frames`, `bad`.
   """
-  partial = output.with_name(output.name + ".partial")
-  meta = {"fingerprint": features.fingerprint(model.config.features, videos)}
-  with StoreWriter(partial, model.extractor.dim, meta) as writer:
+  made_from = features.fingerprint(model.config.features, videos)
+  partial = output.with_name(f"{output.name}.{made_from[:8]}.partial")
+  for old in output.parent.glob(f"{glob.escape(output.name)}.*.partial"):
+    if old != partial:  # of other videos
+      shutil.rmtree(old)
+  meta = {"fingerprint": made_from}
+  with StoreWriter(partial, model.extractor.dim, meta, setting="--output") as writer:
     left = [v for v in videos if v.id not in writer.done]
-    features.extract(model.extractor, left, writer.append, writer.reject, name="extract", stop=stop)
+    features.extract(model.extractor, left, writer.append, writer.reject, name="extract")
   store = Store(partial)
   info = {"step": step, "fps": model.config.features.fps, "dim": model.dim}
   counts = _write_parquet(model, state, store, videos, output, info)
@@ -87,7 +94,7 @@ def _write_parquet(model, state, store: Store, videos, output: pathlib.Path,
     for start in range(0, len(videos), size):
       ids = [v.id for v in videos[start:start + size]]
       found = {i: whiten(store[i]) for i in ids if i in store}
-      vectors = _embed(embed, found) if found else {}
+      vectors = _embed(embed, found, size)
       rows = [{"id": i, "n_frames": len(found.get(i, ())), "error": store.rejected.get(i),
                **vectors.get(i, {"video": None, "frames": None})} for i in ids]
       writer.write_table(pa.Table.from_pylist(rows, schema=schema))
@@ -96,14 +103,10 @@ def _write_parquet(model, state, store: Store, videos, output: pathlib.Path,
   return {"videos": len(videos), "frames": frames, "bad": len(store.rejected)}
 
 
-def _embed(embed: Callable, found: dict[str, np.ndarray]) -> dict[str, dict]:
-  """Embeddings of some videos, padded to a power of two so that few lengths are compiled."""
-  longest = max(map(len, found.values()))
-  dim = next(iter(found.values())).shape[1]
-  x = np.zeros((len(found), max(8, 1 << (longest - 1).bit_length()), dim), np.float32)
-  for row, frames in zip(x, found.values(), strict=True):
-    row[: len(frames)] = frames
-  length = np.array([len(f) for f in found.values()], np.int32)
-  out = embed({"x": x, "length": length})
-  return {i: {"video": v, "frames": list(f[:n])}
-          for i, v, f, n in zip(found, out["video"], out["frames"], length, strict=True)}
+def _embed(embed: Callable, found: dict[str, np.ndarray], block: int) -> dict[str, dict]:
+  """The columns `video` and `frames` of some videos, from their descriptors."""
+  columns = {}
+  for batch in embed_videos(found, found, embed, block, missing=[]):
+    for i, name in enumerate(batch.ids):
+      columns[name] = {"video": batch.video[i], "frames": list(batch.frames[i, :batch.length[i]])}
+  return columns

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from data_pipelines import frames as frame_pipeline
+from data_pipelines.errors import DataError
 from data_pipelines.records import RetrievalData, Video
 from data_pipelines.store import Store, StoreWriter
 from vssl_jax import log, parallel
@@ -32,14 +33,22 @@ class Extractor:
 
   def __init__(self, config):
     self.config, self.image = config, config.crop
+    if config.crop > config.short_side:
+      raise ConfigError(f"features.crop={config.crop} is more than features.short_side="
+                        f"{config.short_side}; make it smaller")
     try:
       self._features = frame_features.make(
           backbone=config.backbone, width=config.width, pooling=config.pooling,
           weights=config.weights, seed=config.seed, dtype=config.dtype)
       self.variables = self._features.init(load=convert.load)
+      frame = jax.ShapeDtypeStruct((1, config.crop, config.crop, 3), "uint8")
+      jax.eval_shape(self._features.apply, self.variables, frame)
     except ValueError as e:
       raise ConfigError(f"features: {e}") from e
     self.dim = self._features.dim
+    if config.whiten > self.dim:
+      raise ConfigError(f"features.whiten={config.whiten} is more than the {self.dim} dimensions "
+                        "of a descriptor; make it smaller")
     mesh = parallel.mesh(jax.local_devices())
     variables = jax.device_put(self.variables, parallel.replicated(mesh))
     self._host = parallel.host_fn(
@@ -62,28 +71,25 @@ class Extractor:
 
 
 def extract(extractor: Extractor, videos: Sequence[Video], append: Callable, reject: Callable, *,
-            name: str, stop: Callable[[], bool] = lambda: False) -> None:
-  """Calls `append(id, raw [T, dim])` or `reject(id, reason)` for every video.
-
-  Raises:
-    KeyboardInterrupt: `stop()` became true; what was appended is kept.
-  """
+            name: str) -> None:
+  """Calls `append(id, raw [T, dim])` or `reject(id, reason)` for every video."""
   items = extractor.sequences(videos)
   for item in log.progress(items, name=name, total=len(videos), unit="videos"):
-    if stop():
-      raise KeyboardInterrupt
     if item["ok"]:
       append(item["id"], extractor(item["frames"]))
     else:
       reject(item["id"], item["reason"])
 
 
-def prepare(config, data: RetrievalData, extractor: Extractor, *,
-            stop: Callable[[], bool]) -> tuple[Store, Any]:
+def prepare(config, data: RetrievalData, extractor: Extractor, known=None) -> tuple[Store, Any]:
   """The store of whitened descriptors of a data set, made once and reused, and its whitening.
 
+  Args:
+    known: the whitening that a run was trained with; None for a new run.
+
   Raises:
-    DataError: too many training videos can't be read (`data.max_bad_fraction`).
+    DataError: too many training videos can't be read (`data.max_bad_fraction`), or the store was
+      made with another whitening than `known`.
   """
   videos = [data.videos[i] for i in [*data.train_ids, *data.eval_ids]]
   made_from = fingerprint(config.features, videos)
@@ -101,11 +107,11 @@ def prepare(config, data: RetrievalData, extractor: Extractor, *,
       check({video_id: reason})
 
     if left:
-      extract(extractor, left, writer.append, reject, name="features", stop=stop)
+      extract(extractor, left, writer.append, reject, name="features")
   parallel.barrier("features")
   raw = Store(folder / "raw")
   check(raw.rejected)
-  white = fit_whitening(folder / "whitening.npz", raw, data.train_ids, config.features)
+  white = _whitening(folder / "whitening.npz", raw, data.train_ids, config.features, known)
   return _whiten(folder / "whitened", raw, white, videos), white
 
 
@@ -126,10 +132,21 @@ def _bad_videos(data: RetrievalData, max_fraction: float) -> Callable[[dict[str,
   return check
 
 
-def fit_whitening(path: pathlib.Path, raw: Store, train_ids: Sequence[str], config):
+def _whitening(path: pathlib.Path, raw: Store, train_ids: Sequence[str], config, known):
+  """The whitening in the file `path`; the first process makes it: `known`, or fitted."""
+  if jax.process_index() == 0 and not path.exists():
+    whitening.save(fit_whitening(raw, train_ids, config) if known is None else known, path)
+  parallel.barrier("whitening")
+  white = whitening.load(path)
+  # Components are free in sign: another fit, on another machine, would be of no use to the model.
+  if known is not None and not all(map(np.array_equal, *map(jax.tree.leaves, (white, known)))):
+    raise DataError(f"{path.parent} holds features whitened otherwise than in this run: delete "
+                    "that folder to make them anew")
+  return white
+
+
+def fit_whitening(raw: Store, train_ids: Sequence[str], config):
   """PCA whitening of training videos only: frames drawn with replacement (tca spec 3)."""
-  if path.exists():
-    return whitening.load(path)
   rng = np.random.default_rng(config.seed)
   usable = [i for i in train_ids if i in raw]
 
@@ -140,15 +157,9 @@ def fit_whitening(path: pathlib.Path, raw: Store, train_ids: Sequence[str], conf
       yield np.concatenate(rows)
 
   try:
-    white = whitening.fit(chunks(), config.whiten)
+    return whitening.fit(chunks(), config.whiten)
   except ValueError as e:
     raise ConfigError(f"features.whiten={config.whiten}: {e}") from e
-  if jax.process_index() == 0:
-    temporary = path.with_name("whitening.tmp.npz")
-    whitening.save(white, temporary)
-    os.replace(temporary, path)
-  parallel.barrier("whitening")
-  return white
 
 
 def whitener(white) -> Callable[[np.ndarray], np.ndarray]:

@@ -1,61 +1,65 @@
 """What `--mode` does: train, evaluate, extract, export."""
 
-import importlib
 import json
 import pathlib
 import time
 
 import jax
 
-from experiments import cli, extraction, results
+from experiments import cli, extraction, registry, results
 from vssl_jax import parallel
 from vssl_jax import train as training
 from vssl_jax.checkpoint import Checkpoints
 from vssl_jax.log import Log
-from vssl_jax.ops import whitening
 from vssl_jax.types import ConfigError
 
 
 def load(config):
   """The workflow module that the config names, and its model on all devices."""
-  workflow = importlib.import_module(f"experiments.workflows.{config.workflow}")
+  workflow = registry.module("experiments.workflows", config.workflow, "workflow", "Model")
   return workflow, workflow.Model(config, parallel.mesh())
 
 
 def train(config, workdir: pathlib.Path) -> None:
   """Trains to the end, evaluates, exports, evaluates the export, and writes the results."""
-  start, stop = time.perf_counter(), cli.Stop()
-  cli.claim(config, workdir)
-  finished = workdir / "results.json"
-  if finished.exists():
-    print(json.loads(finished.read_text())["text"])
-    print(f"\nThis run is finished: {workdir}\nTo train anew, change a value or the --workdir.")
-    return
-  say(f"run folder: {workdir}   devices: {jax.device_count()} x {jax.devices()[0].device_kind}")
-  workflow, model = load(config)
-  task = workflow.Task(model, stop)
-  if jax.process_index() == 0:
-    whitening.save(model.whitening, workdir / "whitening.npz")
-  c, initial = config.train, model.init_state()
+  start = time.perf_counter()
+  with cli.claim(config, workdir, jax.process_index() == 0):
+    finished = workdir / "results.json"
+    if finished.exists():
+      say(json.loads(finished.read_text())["text"])
+      say(f"\nThis run is finished: {workdir}\nTo train anew, change a value or the --workdir.")
+      return
+    say(f"run folder: {workdir}   devices: {jax.device_count()} x {jax.devices()[0].device_kind}")
+    workflow, model = load(config)
+    model.check()
+    task = workflow.Task(model, workdir)
+    initial = model.init_state()
+    with cli.Stop() as stop:
+      state = _fit(task, initial, workdir, stop)
+    if int(state.step) < config.train.steps or parallel.any_process(stop()):
+      say(f"stopped at step {int(state.step)} of {config.train.steps}; the same command continues "
+          "from here")
+      return
+    finish(task, initial, state, workdir, start)
+
+
+def _fit(task, initial, workdir: pathlib.Path, stop):
+  """Trains from the newest checkpoint on, or from `initial`; returns the last state."""
+  model, c = task.model, task.config.train
   step_fn = training.make_step(model.method, model.tx, model.mesh)
   with Checkpoints(workdir / "checkpoints", c.keep) as checkpoints:
-    state = initial
     if checkpoints.latest is not None:
       state, position = checkpoints.restore(initial, {"next_step": 0})
       say(f"continuing from step {position['next_step']} of {c.steps}")
     else:
       state = jax.tree.map(lambda x: x.copy(), initial)  # the step donates its state
-    log = Log(workdir, start=int(state.step), dropped_videos=task.dropped)
-    state = training.fit(
-        state, step_fn, task.batches(int(state.step)), steps=c.steps, batch=c.batch,
-        mesh=model.mesh, log=log, checkpoints=checkpoints, checkpoint_every=c.checkpoint_every,
-        log_every=c.log_every, eval_every=c.eval_every, stop=stop,
-        evaluate=lambda s: {f"eval/{k}": v for k, v in task.evaluator(model.embed(s)).items()})
-    log.close()
-  if int(state.step) < c.steps:
-    say(f"stopped at step {int(state.step)} of {c.steps}; the same command continues from here")
-    return
-  finish(task, initial, state, workdir, start)
+    first = int(state.step)
+    with Log(workdir, start=first, dropped_videos=task.dropped) as log:
+      return training.fit(
+          state, step_fn, task.batches(first), steps=c.steps, batch=c.batch, mesh=model.mesh,
+          log=log, checkpoints=checkpoints, checkpoint_every=c.checkpoint_every,
+          log_every=c.log_every, eval_every=c.eval_every, stop=stop,
+          evaluate=lambda s: {f"eval/{k}": v for k, v in task.evaluator(model.embed(s)).items()})
 
 
 def finish(task, initial, state, workdir: pathlib.Path, start: float) -> None:
@@ -72,9 +76,9 @@ def finish(task, initial, state, workdir: pathlib.Path, start: float) -> None:
   parallel.barrier("export")
   exported = task.evaluator.report(model.exported(workdir / "export" / "embed.jaxexport"))
   difference = results.check_equal(reports[trained], exported)
-  figure = results.figure(task, reports, embeds, workdir)  # all processes: it embeds a pair
+  page = results.figure(task, reports, embeds)  # all processes: it embeds a pair
   if jax.process_index() == 0:
-    written += figure + results.rankings(reports, workdir)
+    written += [results.save_figure(page, workdir), results.rankings(reports, workdir)]
     text = results.table(task, reports) + (
         "\nThe exported model was evaluated as well: the same mAP, scores equal to within "
         f"{difference:.0e}.\n\nWritten:\n" + "\n".join(f"  {p}" for p in written))
@@ -86,32 +90,36 @@ def finish(task, initial, state, workdir: pathlib.Path, start: float) -> None:
 def evaluate(config, workdir: pathlib.Path, exported: str) -> None:
   """Prints the numbers of the newest checkpoint, or of an exported file."""
   workflow, model = load(config)
-  task = workflow.Task(model, cli.Stop())
   if exported:
     name, embed = exported, model.exported(pathlib.Path(exported))
   else:
     step, state = model.newest(workdir)
     name, embed = f"{model.trained_name}, step {step}", model.embed(state)
-  print(results.table(task, {name: task.evaluator.report(embed)}))
+  task = workflow.Task(model, workdir)
+  say(results.table(task, {name: task.evaluator.report(embed)}))
 
 
 def export(config, workdir: pathlib.Path, output: str) -> None:
   """Exports the newest checkpoint."""
   _, model = load(config)
   _, state = model.newest(workdir)
-  for path in model.export(state, pathlib.Path(output or workdir / "export")):
-    print(path)
+  if jax.process_index() == 0:
+    for path in model.export(state, pathlib.Path(output or workdir / "export")):
+      print(path)
 
 
 def extract(config, workdir: pathlib.Path, source: str, output: str) -> None:
   """Writes the descriptors of a user's videos to a Parquet file."""
   if not source or not output:
     raise ConfigError("--mode=extract needs --input=VIDEOS and --output=FILE.parquet")
+  if jax.process_count() > 1:
+    raise ConfigError("--mode=extract is for one process: leave out --coordinator, and give each "
+                      "host an --input and --output of its own")
   extraction.check_output(output)
   videos = extraction.find_videos(source)
   _, model = load(config)
   step, state = model.newest(workdir)
-  counts = extraction.write(model, state, step, videos, pathlib.Path(output), cli.Stop())
+  counts = extraction.write(model, state, step, videos, pathlib.Path(output))
   print(f"{output}: {counts['videos']} videos, {counts['frames']} frames, "
         f"{counts['bad']} that could not be read")
 

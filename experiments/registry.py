@@ -17,22 +17,32 @@ def nearest(word: str, choices) -> str:
   return f"; there are: {', '.join(choices)}"
 
 
-def find(room: str, name: str, key: str):
-  """The module `room.name`, for the config key `key`; ConfigError if there is none."""
+def module(room: str, name: str, key: str, member: str):
+  """The module `room.name` for the config key `key`; ConfigError where none exports `member`."""
   package = importlib.import_module(room)
   modules = [m.name for m in pkgutil.iter_modules(package.__path__)]
   if name in modules:
-    module = importlib.import_module(f"{room}.{name}")
-    if hasattr(module, "make"):
-      return module
-  names = [n for n in modules if hasattr(importlib.import_module(f"{room}.{n}"), "make")]
+    found = importlib.import_module(f"{room}.{name}")
+    if hasattr(found, member):
+      return found
+  names = [n for n in modules if hasattr(importlib.import_module(f"{room}.{n}"), member)]
   place = f"{room.replace('.', '/')}/{name}.py"
-  raise ConfigError(f"{key}={name!r}: there is no {place} with a make(){nearest(name, names)}")
+  raise ConfigError(f"{key}={name!r}: there is no {place} with {member}{nearest(name, names)}")
+
+
+def check_least(config, least: dict[str, float]) -> None:
+  """Raises ConfigError where a setting ("train.steps") is below the least value given for it."""
+  for key, value in least.items():
+    node = config
+    for part in key.split("."):
+      node = node[part]
+    if node < value:
+      raise ConfigError(f"{key}={node} must be at least {value}")
 
 
 def make(room: str, name: str, key: str, /, *args, **kwargs):
-  """`room.name.make(*args, **kwargs)`, with an error that names a wrong argument."""
-  function = find(room, name, key).make
+  """`room.name.make(*args, **kwargs)`; ConfigError names the key of a wrong argument or value."""
+  function = module(room, name, key, "make").make
   parameters = inspect.signature(function).parameters
   allowed = [p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY]
   for argument in kwargs:
@@ -44,4 +54,7 @@ def make(room: str, name: str, key: str, /, *args, **kwargs):
   if missing:
     raise ConfigError(f"{key}={name!r} needs {', '.join(missing)}: set it, for example "
                       f"--config.{key.rpartition('.')[0]}.{missing[0]}=...")
-  return function(*args, **kwargs)
+  try:
+    return function(*args, **kwargs)
+  except (TypeError, ValueError) as e:
+    raise ConfigError(f"{key}={name!r}: {e}") from e

@@ -68,9 +68,8 @@ def _explain(task, report: Report, tasks, names) -> list[str]:
   return lines
 
 
-def figure(task, reports: Mapping[str, Report], embeds: Mapping,
-           folder: pathlib.Path) -> list[pathlib.Path]:
-  """`retrieval.png`: the first and the last row compared on a pair and on some queries."""
+def figure(task, reports: Mapping[str, Report], embeds: Mapping):
+  """The page of `retrieval.png`: the first and the last row compared on a pair and some queries."""
   names = list(reports)
   chosen = {name: reports[name] for name in dict.fromkeys((names[0], names[-1]))}
   last = reports[names[-1]]
@@ -87,14 +86,18 @@ def figure(task, reports: Mapping[str, Report], embeds: Mapping,
     frames = strip(video_id)
     return frames[len(frames) // 2]
 
-  page = figures.retrieval_figure(chosen, matrices=matrices, pair=pair, thumbnail=thumbnail,
+  return figures.retrieval_figure(chosen, matrices=matrices, pair=pair, thumbnail=thumbnail,
                                   strip=strip, similarity=similarity)
+
+
+def save_figure(page, folder: pathlib.Path) -> pathlib.Path:
+  """Writes `retrieval.png`."""
   path = folder / "retrieval.png"
   figures.save(page, path)
-  return [path]
+  return path
 
 
-def rankings(reports: Mapping[str, Report], folder: pathlib.Path) -> list[pathlib.Path]:
+def rankings(reports: Mapping[str, Report], folder: pathlib.Path) -> pathlib.Path:
   """`rankings.csv`: the first videos for every query, by the last row's best similarity."""
   report = list(reports.values())[-1]
   similarity = "chamfer" if "chamfer" in report.scores else next(iter(report.scores))
@@ -104,7 +107,7 @@ def rankings(reports: Mapping[str, Report], folder: pathlib.Path) -> list[pathli
     out.writerow(["query", "rank", "video", similarity, "label"])
     for query, rank, video, score in ranking_rows(report, similarity, TOP):
       out.writerow([query, rank, video, f"{score:.6f}", report.label(query, video)])
-  return [path]
+  return path
 
 
 def unlabelled(report: Report, top: int = 3) -> str:

@@ -12,6 +12,7 @@ same command again continues an interrupted run; a finished one says so.
 import logging
 import os
 import pathlib
+import signal
 import sys
 import warnings
 
@@ -19,7 +20,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from data_pipelines.errors import DataError
-from experiments import cli, modes
+from experiments import cli
 from vssl_jax.types import ConfigError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -41,7 +42,9 @@ DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error in the
 def main(argv):
   if len(argv) > 1:
     raise ConfigError(f"what is {argv[1]!r}? Settings look like --config.train.steps=100")
-  from vssl_jax import parallel  # after the flags: JAX takes a second to import
+  cli.check_flags(MODE.value)
+  from experiments import modes  # after the flags: it takes seconds to import
+  from vssl_jax import parallel
 
   parallel.initialise(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
   config, workdir = cli.resolve(CONFIG, WORKDIR.value, MODE.value)
@@ -57,21 +60,24 @@ def main(argv):
 
 def run() -> None:
   """The command line: errors in the user's input become one line, and exit status 2."""
-  for name in ("absl", "jax"):  # JAX tells of every platform it does not find
-    logging.getLogger(name).setLevel(logging.WARNING)
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of every platform not found
   warnings.filterwarnings("ignore", category=UserWarning, module="orbax")
   try:
     app.run(main, flags_parser=cli.parse_flags)
-  except (ConfigError, DataError, OSError) as e:
+  except (ConfigError, DataError, OSError, FloatingPointError) as e:
     if "--debug" in sys.argv:
       raise
-    print(f"error: {cli.one_line(e)}", file=sys.stderr)
-    sys.stderr.flush()
-    os._exit(2)  # decoding threads may still hold the interpreter
+    _leave(2, f"error: {cli.one_line(e)}")
   except KeyboardInterrupt:
-    print("stopped; the same command continues from here", file=sys.stderr)
-    sys.stderr.flush()
-    os._exit(0)
+    _leave(0, "stopped; the same command continues from here")
+
+
+def _leave(status: int, line: str) -> None:
+  print(line, file=sys.stderr)
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)  # decoding threads may still hold the interpreter
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def base() -> ml_collections.ConfigDict:
       threads=2,  # that decode
       buffer=4,  # videos decoded ahead
   )
-  c.pairs = dict(length=64, negatives=16)
+  c.pairs = dict(length=64, negatives=16, sampling="window")
   c.method = dict(name="tca", args=dict(
       layers=1, heads=8, feed_forward=2048, dropout=0.2, loss="circle", tau=0.07, gamma=256.0,
       margin=0.25, bank_size=4096, momentum=0.0, positive_gradient=False, filled_only=False,

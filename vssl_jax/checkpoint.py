@@ -15,13 +15,19 @@ class Checkpoints:
   writing leaves the one before as the latest.
   """
 
-  def __init__(self, folder: pathlib.Path, keep: int = 2):
-    """Opens, or makes, the folder; `keep` checkpoints are kept, the oldest removed."""
+  def __init__(self, folder: pathlib.Path, keep: int = 2, *, cleanup: bool = True):
+    """Opens, or makes, the folder; `keep` checkpoints are kept, the oldest removed.
+
+    Args:
+      cleanup: remove what a killed run left half-written. Only for the run that writes here: to
+        anyone else it may be a checkpoint in the making.
+    """
     if keep < 1:
       raise ConfigError(f"train.keep={keep} must be at least 1")
     policy = ocp.training.preservation_policies.LatestN(keep)
     self._orbax = ocp.training.Checkpointer(
-        pathlib.Path(folder).absolute(), preservation_policy=policy, cleanup_tmp_directories=True)
+        pathlib.Path(folder).absolute(), preservation_policy=policy,
+        cleanup_tmp_directories=cleanup)
     self._pending = None
 
   @property
@@ -61,7 +67,7 @@ def load_state(folder: pathlib.Path, like: TrainState) -> tuple[int, TrainState]
   folder = pathlib.Path(folder).absolute()
   if not folder.is_dir():
     raise ConfigError(f"{folder}: no checkpoints here; train first, or name another --workdir")
-  with Checkpoints(folder) as checkpoints:
+  with Checkpoints(folder, cleanup=False) as checkpoints:
     if checkpoints.latest is None:
       raise ConfigError(f"{folder} holds no complete checkpoint; train first")
     state, _ = checkpoints.restore(like, {"next_step": 0})

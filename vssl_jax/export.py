@@ -74,10 +74,13 @@ def load(path: pathlib.Path) -> Callable:
   """
   path = pathlib.Path(path)
   try:
-    data, page = path.read_bytes(), json.loads(path.with_suffix(".json").read_text())
+    data, page = path.read_bytes(), json.loads(path.with_suffix(".json").read_bytes())
   except FileNotFoundError as e:
     raise ConfigError(f"{e.filename}: no such file; make it with --mode=export") from None
-  if hashlib.sha256(data).hexdigest() != page["sha256"]:
+  except ValueError:
+    raise ConfigError(f"{path.with_suffix('.json')} is damaged; make it anew with --mode=export"
+                      ) from None
+  if hashlib.sha256(data).hexdigest() != page.get("sha256"):
     raise ConfigError(f"{path} is damaged: its checksum is not the one in {path.stem}.json")
   platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
   if platform not in page["platforms"]:

@@ -7,16 +7,21 @@ import pathlib
 import sys
 from collections.abc import Iterable
 
+import jax
 import tqdm
 from tensorboardX import SummaryWriter
 
 
 def progress(items: Iterable | None = None, *, name: str, total: int | None = None, unit: str = "",
              initial: int = 0):
-  """A progress bar with time left; plain lines every few seconds where stderr is no terminal."""
+  """A progress bar with time left; plain lines every few seconds where stderr is no terminal.
+
+  Of several processes only the first shows it.
+  """
   interval = 0.1 if sys.stderr.isatty() else 5.0
   return tqdm.tqdm(items, desc=name, total=total, unit=f" {unit}" if unit else "it",
-                   initial=initial, mininterval=interval, dynamic_ncols=True, file=sys.stderr)
+                   initial=initial, mininterval=interval, dynamic_ncols=True, file=sys.stderr,
+                   disable=jax.process_index() > 0)
 
 
 def write(line: str) -> None:
@@ -25,16 +30,18 @@ def write(line: str) -> None:
 
 
 class Log:
-  """Writes a row of numbers a step to `metrics.jsonl` and to TensorBoard.
+  """Writes a row of numbers a step to `metrics.jsonl` and to TensorBoard; a context manager.
 
   Steps are counted from 1: a row tells of the state after that many updates. Rows after `start`
   are dropped from an existing file first: they belong to work that was lost in an interruption
-  and is about to be done again.
+  and is about to be done again. Of several processes only the first writes.
   """
 
   def __init__(self, folder: pathlib.Path, start: int = 0, **constants: float):
     """Opens the log after step `start`; `constants` are added to every row."""
-    self._constants = constants
+    self._constants, self._file = constants, None
+    if jax.process_index() > 0:
+      return
     folder.mkdir(parents=True, exist_ok=True)
     self._path = folder / "metrics.jsonl"
     kept = [row for row in read(self._path) if row["step"] <= start]
@@ -47,18 +54,23 @@ class Log:
   def write(self, step: int, row: dict[str, float]) -> None:
     """Adds one row. Raises FloatingPointError if the loss is no finite number."""
     row = {k: float(v) for k, v in (row | self._constants).items()}
-    self._file.write(json.dumps({"step": step, **row}) + "\n")
-    self._file.flush()
-    for name, value in row.items():
-      self._board.add_scalar(name, value, step)
+    if self._file:
+      self._file.write(json.dumps({"step": step, **row}) + "\n")
+      self._file.flush()
+      for name, value in row.items():
+        self._board.add_scalar(name, value, step)
     if not math.isfinite(row.get("loss", 0.0)):
       raise FloatingPointError(
           f"the loss is {row['loss']} at step {step}; lower optim.learning_rate, "
           "or set optim.clip")
 
-  def close(self) -> None:
-    self._file.close()
-    self._board.close()
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    if self._file:
+      self._file.close()
+      self._board.close()
 
 
 def read(path: pathlib.Path) -> list[dict]:

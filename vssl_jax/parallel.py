@@ -23,9 +23,15 @@ def initialise(coordinator: str = "", processes: int = 0, process_id: int = -1) 
       finds everything itself; empty for one process.
   """
   if not coordinator:
+    if processes > 1 or process_id > 0:
+      raise ConfigError("--processes and --process_id need --coordinator=HOST:PORT")
     return
   if coordinator == "auto":
-    jax.distributed.initialize()
+    try:
+      jax.distributed.initialize()
+    except ValueError as e:
+      raise ConfigError(f"--coordinator=auto: {e}; give --coordinator=HOST:PORT, --processes and "
+                        "--process_id") from e
     return
   if processes < 1 or not 0 <= process_id < processes:
     raise ConfigError(f"--coordinator={coordinator} needs --processes=N and --process_id=0..N-1, "
@@ -37,6 +43,13 @@ def barrier(name: str) -> None:
   """Waits for all processes."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
+
+
+def any_process(flag: bool) -> bool:
+  """Whether `flag` is true in any process; all have to call it at the same point."""
+  if jax.process_count() == 1:
+    return flag
+  return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
 def mesh(devices=None) -> Mesh:

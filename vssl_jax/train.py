@@ -58,7 +58,7 @@ def fit(state: TrainState, step_fn: Callable, batches: Iterable, *, steps: int, 
   batches, meter = iter(batches), _Meter(batch)
   bar = progress(name="train", total=steps, initial=first, unit="steps")
   for done in range(first + 1, steps + 1):
-    if stop():
+    if (jax.process_count() == 1 or done % log_every == 0) and parallel.any_process(stop()):
       break
     with meter.waiting():
       local = next(batches)
@@ -77,6 +77,7 @@ def fit(state: TrainState, step_fn: Callable, batches: Iterable, *, steps: int, 
     if done % checkpoint_every == 0 and done < steps:
       checkpoints.save(done, state, {"next_step": done})
   bar.close()
+  checkpoints.wait()
   if int(state.step) != checkpoints.latest:
     checkpoints.save(int(state.step), state, {"next_step": int(state.step)})
   checkpoints.wait()

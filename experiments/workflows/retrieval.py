@@ -14,8 +14,17 @@ from experiments import features, registry
 from vssl_jax import checkpoint, export, optim, parallel, train
 from vssl_jax.evaluators.retrieval import mean_pool
 from vssl_jax.ops import whitening
+from vssl_jax.types import ConfigError
 
 DATA_KEYS = ("name", "cache_dir", "max_bad_fraction")
+LEAST = {  # setting -> least value that makes sense
+    "seed": 0, "data.max_bad_fraction": 0, "features.width": 1, "features.crop": 1,
+    "features.max_frames": 0, "features.whiten": 1, "features.whiten_frames": 1,
+    "features.block": 1, "features.threads": 0, "features.buffer": 1, "pairs.length": 1,
+    "pairs.negatives": 1, "train.steps": 1, "train.batch": 1, "train.log_every": 1,
+    "train.eval_every": 0, "train.checkpoint_every": 1, "train.keep": 1, "train.threads": 0,
+    "train.buffer": 1, "embed.batch": 1,
+}
 
 
 class Model:
@@ -31,12 +40,32 @@ class Model:
 
   def __init__(self, config, mesh):
     self.config, self.mesh = config, mesh
-    parallel.check_batch(config.train.batch, mesh)
+    registry.check_least(config, LEAST)
     self.method = registry.make("vssl_jax.methods", config.method.name, "method.name",
                                 **config.method.args)
     self.tx = optim.make(steps=config.train.steps, **config.optim)
     self.extractor = features.Extractor(config.features)
     self.whitening = None
+
+  def check(self) -> None:
+    """Raises ConfigError where training could not begin, before any video is read."""
+    c = self.config
+    parallel.check_batch(c.train.batch, self.mesh)
+
+    def videos(*shape: int):
+      x = jax.ShapeDtypeStruct((*shape, c.pairs.length, c.features.whiten), np.float32)
+      number = jax.ShapeDtypeStruct(shape, np.int32)
+      return {"x": x, "length": number, "group": number}
+
+    def first_loss(key, batch):
+      return self.method.loss(*self.method.init(key, batch), batch, key)
+
+    anchor, size = videos(c.train.batch), (c.train.batch, c.pairs.negatives)
+    try:
+      jax.eval_shape(first_loss, jax.random.key(0),
+                     {"anchor": anchor, "positive": anchor, "negative": videos(*size)})
+    except (TypeError, ValueError) as e:
+      raise ConfigError(f"method.name={c.method.name!r}: {e}") from e
 
   @property
   def dim(self) -> int:
@@ -51,7 +80,10 @@ class Model:
 
   def newest(self, workdir: pathlib.Path):
     """Step and state of the newest checkpoint of a run; loads its whitening too."""
-    self.whitening = whitening.load(workdir / "whitening.npz")
+    path = workdir / "whitening.npz"
+    if not path.is_file():
+      raise ConfigError(f"--workdir={workdir} has no checkpoint yet; train it first")
+    self.whitening = whitening.load(path)
     return checkpoint.load_state(workdir / "checkpoints", self.init_state())
 
   def embed(self, state) -> Callable:
@@ -78,11 +110,15 @@ class Task:
     evaluator: of the held-out part.
   """
 
-  def __init__(self, model: Model, stop: Callable[[], bool] = lambda: False):
+  def __init__(self, model: Model, workdir: pathlib.Path):
+    """Decodes and describes the videos. The whitening stays the one in `workdir`, once there."""
     self.model, self.config = model, model.config
     self.data = load_data(self.config)
-    self.store, model.whitening = features.prepare(
-        self.config, self.data, model.extractor, stop=stop)
+    path = workdir / "whitening.npz"
+    known = whitening.load(path) if path.is_file() else None
+    self.store, model.whitening = features.prepare(self.config, self.data, model.extractor, known)
+    if known is None and jax.process_index() == 0:
+      whitening.save(model.whitening, path)
     settings = self.config.evals.retrieval
     self.evaluator = registry.make("vssl_jax.evaluators", settings.name, "evals.retrieval.name",
                                    self.data, self.store, **settings.args)
@@ -106,9 +142,18 @@ class Task:
 
 
 def load_data(config) -> RetrievalData:
-  """The data set that `config.data` names."""
+  """The data set that `config.data` names; the first process makes it, the others find it made."""
+  if jax.process_index() > 0:
+    parallel.barrier("data")
+  data = _load_data(config)
+  if jax.process_index() == 0:
+    parallel.barrier("data")
+  return data
+
+
+def _load_data(config) -> RetrievalData:
   name, args = config.data.name, {k: v for k, v in config.data.items() if k not in DATA_KEYS}
-  make = registry.find("data_pipelines.datasets", name, "data.name").make
+  make = registry.module("data_pipelines.datasets", name, "data.name", "make").make
   if "cache_dir" in inspect.signature(make).parameters:
     args["cache_dir"] = str(features.cache_folder(config.data.cache_dir))
   return registry.make("data_pipelines.datasets", name, "data.name", **args)

@@ -81,3 +81,6 @@ def test_file_that_changes_under_the_reader(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(VideoError, match="not a video"):
       video.frames([3])
+    path.unlink()
+    with pytest.raises(VideoError, match="can't be read any more"):
+      video.frames([3])

@@ -233,6 +233,9 @@ def test_files_are_closed(tmp_path, form):
       raise RuntimeError
   assert n_open() == before
   video.close()
+  for read in (lambda: video.frames([0]), lambda: next(video.scan())):
+    with pytest.raises(ValueError, match="is closed"):
+      read()
 
 
 def test_many_threads_and_early_closes(form):

@@ -13,15 +13,15 @@ import numpy as np
 
 from tests.conftest import CACHE, ROOT
 
-STEPS = 20
+STEPS = 40
 TINY = {
     "data.size": 48, "data.fps": 4, "data.n_train_families": 3, "data.n_train_edits": 2,
     "data.n_background": 8, "data.n_queries": 2, "data.n_distractors": 6,
     "features.width": 8, "features.pooling": "imac", "features.short_side": 64,
     "features.crop": 64, "features.whiten": 8, "pairs.length": 8, "pairs.negatives": 2,
     "method.args.heads": 2, "method.args.feed_forward": 16, "method.args.bank_size": 64,
-    "train.steps": STEPS, "train.batch": 4, "train.log_every": 1, "train.eval_every": 10,
-    "train.checkpoint_every": 4,
+    "train.steps": STEPS, "train.batch": 4, "train.log_every": 1, "train.eval_every": 20,
+    "train.checkpoint_every": 3, "optim.learning_rate": 3e-3,
 }
 TINY_FOLDER = {k: v for k, v in TINY.items() if not k.startswith("data.")}
 TIMING = ("examples_per_second", "data_wait_fraction")

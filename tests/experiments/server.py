@@ -11,6 +11,7 @@ import resource
 import sys
 import traceback
 
+from experiments import modes  # noqa: F401 (imported once, here)
 from experiments import run as command_line
 
 

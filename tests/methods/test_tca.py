@@ -253,20 +253,24 @@ def test_the_defaults_are_the_papers():
   assert sum(p.size for p in jax.tree.leaves(params)) == 8_399_872
 
 
-@pytest.mark.parametrize("args", [dict(loss="circle"), dict(loss="info_nce", momentum=0.5),
-                                  dict(loss="info_nce", bank_size=0, positive_gradient=True)])
+@pytest.mark.parametrize("args", [
+    dict(loss="circle", gamma=32.0), dict(loss="info_nce", momentum=0.5),
+    dict(loss="info_nce", bank_size=0, positive_gradient=True)])
 def test_a_handful_of_videos_is_learnt_by_heart_and_traced_once(args):
-  """Pairs that have nothing in common: only training can bring them together."""
-  method = tca.make(**(SMALL | dict(feed_forward=64) | args))
+  """Pairs with so little in common that only training brings them together."""
   chex.clear_trace_counter()
+  method = tca.make(**(SMALL | dict(feed_forward=64) | args))
   method = method._replace(loss=chex.assert_max_traces(method.loss, 1))
-  tx, mesh = optim.make(steps=150, learning_rate=5e-3, weight_decay=0), parallel.mesh()
   batch = make_batch(11)
+  for side in batch.values():
+    side["length"][:] = T
+  batch["positive"]["x"] = 0.3 * batch["anchor"]["x"] + 0.7 * batch["positive"]["x"]
+  tx, mesh = optim.make(steps=100, learning_rate=3e-3, weight_decay=0), parallel.mesh()
   state = train.init_state(method, tx, batch, 0, mesh)
   step, placed, seen = train.make_step(method, tx, mesh), parallel.place(batch, mesh), []
-  for _ in range(150):
+  for _ in range(100):
     state, metrics = step(state, placed)
     seen.append({k: float(v) for k, v in metrics.items()})
   assert seen[0]["top1"] < 0.6
-  assert seen[-1]["top1"] == 1
-  assert seen[-1]["positive"] > seen[-1]["hardest"] + 0.2
+  assert all(row["top1"] == 1 for row in seen[-10:])
+  assert seen[-1]["positive"] > seen[-1]["hardest"] + 0.1

@@ -77,14 +77,10 @@ def from_torch(
       f"weights are those of a {found} of width {found_width}, not of a {wanted} of width "
       f"{wanted_width}; change backbone or width"
     )
-  names = {name for name, *_ in _table(wanted, wanted_width)}
-  ours = {n for n in state if not n.startswith("fc.") and not n.endswith("num_batches_tracked")}
-  if ours != names:
-    raise ValueError(
-      f"not a {wanted}: missing {_listing(names - ours)}; unexpected {_listing(ours - names)}"
-    )
+  table = list(_table(wanted, wanted_width))
+  _check_names(state, {name for name, *_ in table}, wanted)
   variables = {}
-  for name, path, shape in _table(wanted, wanted_width):
+  for name, path, shape in table:
     value = _from_torch_layout(np.asarray(state[name], np.float32))
     if value.shape != shape:
       raise ValueError(
@@ -98,6 +94,14 @@ def from_torch(
       node = node.setdefault(part, {})
     node[path[-1]] = value
   return variables
+
+
+def _check_names(state: Mapping[str, np.ndarray], names: set[str], backbone: str) -> None:
+  ours = {n for n in state if not n.startswith("fc.") and not n.endswith("num_batches_tracked")}
+  if ours != names:
+    raise ValueError(
+      f"not a {backbone}: missing {_listing(names - ours)}; unexpected {_listing(ours - names)}"
+    )
 
 
 def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -1,0 +1,130 @@
+"""Adam against NumPy, schedules against tables worked by hand."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vssl_jax import optim
+from vssl_jax.types import ConfigError
+
+STEPS = 6
+
+
+def start():
+  rng = np.random.default_rng(0)
+  return {"w": rng.standard_normal((3, 2)).astype(np.float32), "b": np.float32([0.5, -2.0])}
+
+
+def gradients():
+  rng = np.random.default_rng(1)
+  return [jax.tree.map(lambda p: rng.standard_normal(p.shape).astype(np.float32), start())
+          for _ in range(STEPS)]
+
+
+def run(**args):
+  """Parameters after every step."""
+  tx = optim.make(steps=STEPS, **args)
+  params, state, seen = start(), tx.init(start()), []
+  update = jax.jit(tx.update)
+  for grads in gradients():
+    updates, state = update(grads, state, params)
+    params = optax.apply_updates(params, updates)
+    seen.append(params)
+  return seen
+
+
+def numpy_adam(rates, *, weight_decay=0.0, coupled=True, b1=0.9, b2=0.999, eps=1e-8, clip=0.0):
+  """PyTorch's Adam, or AdamW, in float64, one parameter at a time."""
+  params = jax.tree.map(np.float64, start())
+  m = {k: np.zeros_like(v) for k, v in params.items()}
+  v = {k: np.zeros_like(v) for k, v in params.items()}
+  seen = []
+  for t, (grads, rate) in enumerate(zip(gradients(), rates, strict=True), 1):
+    norm = np.sqrt(sum(np.sum(np.float64(g) ** 2) for g in grads.values()))
+    scale = clip / norm if clip and norm > clip else 1.0
+    for k in params:
+      g = scale * np.float64(grads[k]) + (weight_decay * params[k] if coupled else 0.0)
+      m[k] = b1 * m[k] + (1 - b1) * g
+      v[k] = b2 * v[k] + (1 - b2) * g * g
+      change = (m[k] / (1 - b1**t)) / (np.sqrt(v[k] / (1 - b2**t)) + eps)
+      params[k] = params[k] - rate * (change + (0.0 if coupled else weight_decay * params[k]))
+    seen.append(dict(params))
+  return seen
+
+
+CASES = {
+    "plain": dict(weight_decay=0.0),
+    "coupled": dict(weight_decay=0.3),
+    "decoupled": dict(weight_decay=0.3, coupled=False),
+    "clipped": dict(weight_decay=0.3, clip=1.5),
+    "other moments": dict(weight_decay=0.0, b1=0.5, b2=0.9, eps=0.1),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_adam(case):
+  cosine = [0.02 / 2 * (1 + np.cos(np.pi * t / STEPS)) for t in range(STEPS)]
+  for schedule, rates in (("constant", [0.02] * STEPS), ("cosine", cosine)):
+    got = run(learning_rate=0.02, schedule=schedule, **CASES[case])
+    for g, w in zip(got, numpy_adam(rates, **CASES[case]), strict=True):
+      for k in g:
+        np.testing.assert_allclose(g[k], w[k], rtol=1e-5, atol=1e-6)
+
+
+def test_coupled_and_decoupled_decay_differ():
+  args = dict(learning_rate=0.02, schedule="constant", weight_decay=0.3)
+  coupled, decoupled = run(**args)[-1], run(coupled=False, **args)[-1]
+  none = run(**(args | dict(weight_decay=0.0)))[-1]
+  for a, b in ((coupled, decoupled), (coupled, none), (decoupled, none)):
+    assert np.abs(a["w"] - b["w"]).max() > 1e-3
+
+
+def test_defaults_are_the_papers():
+  """tca spec 9."""
+  parameters = inspect.signature(optim.make).parameters.values()
+  defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+  assert defaults == dict(learning_rate=1e-5, schedule="cosine", steps_per_update=1, warmup=0,
+                          weight_decay=1e-4, coupled=True, b1=0.9, b2=0.999, eps=1e-8, clip=0.0)
+
+
+def table(*args, count, **kwargs):
+  rate = jax.jit(optim.learning_rate_at(*args, **kwargs))
+  return [float(rate(jnp.int32(step))) for step in range(count)]
+
+
+def test_cosine_once_an_epoch():
+  """Four epochs of three steps; cos(pi/4 e) is 1, 0.7071, 0, -0.7071."""
+  got = table("cosine", 2.0, 12, steps_per_update=3, count=14)
+  by_epoch = [2.0, 1.70710678, 1.0, 0.29289322]
+  np.testing.assert_allclose(got[:12], np.repeat(by_epoch, 3), rtol=1e-6)
+  np.testing.assert_allclose(got[12:], 0, atol=1e-7)
+
+
+def test_the_papers_recipe():
+  """40 epochs of 87 steps: lr_e = lr/2 (1 + cos(pi e / 40))."""
+  got = table("cosine", 1e-5, 3480, steps_per_update=87, count=200)
+  want = [1e-5 / 2 * (1 + np.cos(np.pi * (t // 87) / 40)) for t in range(200)]
+  np.testing.assert_allclose(got, want, rtol=1e-6)
+  assert got[86] == got[0] > got[87] == got[173] > got[174]
+
+
+def test_cosine_every_step_ends_at_zero_and_stays_there():
+  got = table("cosine", 2.0, 4, count=7)
+  np.testing.assert_allclose(got, [2.0, 1.70710678, 1.0, 0.29289322, 0, 0, 0], atol=1e-6)
+
+
+def test_constant_and_warmup():
+  assert table("constant", 0.5, 3, count=5) == [0.5] * 5
+  got = table("constant", 1.0, 9, warmup=3, count=6)
+  np.testing.assert_allclose(got, [0.25, 0.5, 0.75, 1, 1, 1], rtol=1e-6)
+
+
+def test_wrong_settings_are_named():
+  with pytest.raises(ConfigError, match=r"optim\.schedule='cosin'.*cosine, constant"):
+    optim.make(steps=3, schedule="cosin")
+  with pytest.raises(ConfigError, match=r"optim\.steps_per_update=0"):
+    optim.make(steps=3, steps_per_update=0)
