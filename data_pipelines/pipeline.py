@@ -97,7 +97,8 @@ def pairs(data: RetrievalData, store: Mapping[str, np.ndarray], *, length: int, 
   usable = [p for p in data.pairs if p[0] in store and p[1] in store]
   background = [i for i in dict.fromkeys(data.background) if i in store]  # lists repeat some ids
   if not usable:
-    raise DataError(f"{data.name}: none of the {len(data.pairs)} training pairs can be read")
+    raise DataError(f"{data.name}: none of the {len(data.pairs)} training pairs can be read; "
+                    "add training videos")
   groups = data.groups
   anchors = {groups.get(anchor, -1) for anchor, _ in usable} - {-1}
   counts = collections.Counter(groups.get(i, -1) for i in background)

@@ -167,8 +167,8 @@ def claim(config, workdir: pathlib.Path, first: bool) -> contextlib.AbstractCont
                         "another --workdir, or leave it out to get a folder of its own")
   if not first:
     return contextlib.nullcontext()
+  make_folder(workdir, "--workdir")
   try:
-    workdir.mkdir(parents=True, exist_ok=True)
     held = lock.hold(workdir / ".lock", wait=False)
     if not file.exists():
       temporary = file.with_suffix(".tmp")
@@ -181,6 +181,27 @@ def claim(config, workdir: pathlib.Path, first: bool) -> contextlib.AbstractCont
     raise ConfigError(f"--workdir={workdir}: can't write here ({e.strerror.lower()}); choose "
                       "another --workdir") from e
   return held
+
+
+def make_folder(path: pathlib.Path, flag: str) -> None:
+  """Makes the folder that `flag` names; ConfigError where that can't be done."""
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except OSError as e:
+    raise ConfigError(f"{flag}={path}: can't make this folder ({e.strerror.lower()}); choose "
+                      f"another {flag}") from e
+
+
+@contextlib.contextmanager
+def writing(place: pathlib.Path):
+  """Says where, if a write fails in the block with an OSError that doesn't (a full disk's)."""
+  try:
+    yield
+  except OSError as e:
+    if e.filename is not None:
+      raise
+    raise ConfigError(f"{place}: can't write here ({one_line(e)}); free some space, and run again "
+                      "to continue") from e
 
 
 def _read(file: pathlib.Path) -> dict:

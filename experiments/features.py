@@ -33,6 +33,8 @@ class Extractor:
 
   def __init__(self, config):
     self.config, self.image = config, config.crop
+    if not config.fps > 0:
+      raise ConfigError(f"features.fps={config.fps} must be above 0")
     if config.crop > config.short_side:
       raise ConfigError(f"features.crop={config.crop} is more than features.short_side="
                         f"{config.short_side}; make it smaller")
@@ -40,7 +42,7 @@ class Extractor:
       self._features = frame_features.make(
           backbone=config.backbone, width=config.width, pooling=config.pooling,
           weights=config.weights, seed=config.seed, dtype=config.dtype)
-      self.variables = self._features.init(load=convert.load)
+      self.variables = _variables(self._features)
       frame = jax.ShapeDtypeStruct((1, config.crop, config.crop, 3), "uint8")
       jax.eval_shape(self._features.apply, self.variables, frame)
     except ValueError as e:
@@ -68,6 +70,16 @@ class Extractor:
     return frame_pipeline.frame_sequences(
         videos, short_side=c.short_side, crop=c.crop, fps=c.fps, max_frames=c.max_frames or None,
         parity=c.parity, threads=c.threads, buffer=c.buffer)
+
+
+def _variables(model: frame_features.FrameFeatures):
+  try:
+    return model.init(load=convert.load)
+  except FileNotFoundError as e:
+    raise ConfigError(f'features.weights={model.weights}: no such file; name a ResNet in '
+                      'torchvision\'s names, or "" for random weights') from e
+  except OSError as e:
+    raise ConfigError(f"features.weights={model.weights}: {e.strerror}") from e
 
 
 def extract(extractor: Extractor, videos: Sequence[Video], append: Callable, reject: Callable, *,

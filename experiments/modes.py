@@ -23,7 +23,7 @@ def load(config):
 def train(config, workdir: pathlib.Path) -> None:
   """Trains to the end, evaluates, exports, evaluates the export, and writes the results."""
   start = time.perf_counter()
-  with cli.claim(config, workdir, jax.process_index() == 0):
+  with cli.claim(config, workdir, jax.process_index() == 0), cli.writing(workdir):
     finished = workdir / "results.json"
     if finished.exists():
       say(json.loads(finished.read_text())["text"])
@@ -101,11 +101,14 @@ def evaluate(config, workdir: pathlib.Path, exported: str) -> None:
 
 def export(config, workdir: pathlib.Path, output: str) -> None:
   """Exports the newest checkpoint."""
+  folder = pathlib.Path(output or workdir / "export")
+  cli.make_folder(folder, "--output")
   _, model = load(config)
   _, state = model.newest(workdir)
   if jax.process_index() == 0:
-    for path in model.export(state, pathlib.Path(output or workdir / "export")):
-      print(path)
+    with cli.writing(folder):
+      written = model.export(state, folder)
+    print("\n".join(map(str, written)))
 
 
 def extract(config, workdir: pathlib.Path, source: str, output: str) -> None:
@@ -119,7 +122,8 @@ def extract(config, workdir: pathlib.Path, source: str, output: str) -> None:
   videos = extraction.find_videos(source)
   _, model = load(config)
   step, state = model.newest(workdir)
-  counts = extraction.write(model, state, step, videos, pathlib.Path(output))
+  with cli.writing(pathlib.Path(output)):
+    counts = extraction.write(model, state, step, videos, pathlib.Path(output))
   print(f"{output}: {counts['videos']} videos, {counts['frames']} frames, "
         f"{counts['bad']} that could not be read")
 

@@ -88,7 +88,7 @@ def test_the_page_says_how_to_call_it(exported):
   assert page["inputs"] == {
       "x": {"shape": ["b", "t", DIM], "dtype": "float32", "meaning": "descriptors"},
       "length": {"shape": ["b"], "dtype": "int32", "meaning": "true number of frames"}}
-  shapes = {"video": ["b", "8"], "frames": ["b", "t", "8"]}
+  shapes = {"video": ["b", DIM], "frames": ["b", "t", DIM]}
   assert page["outputs"] == {
       name: {"shape": shapes[name], "dtype": "float32", "meaning": OUTPUTS[name]}
       for name in OUTPUTS}
@@ -100,7 +100,7 @@ def test_the_page_says_how_to_call_it(exported):
   inside = jax.export.deserialize(bytearray(data))
   assert list(inside.platforms) == page["platforms"]
   assert inside.calling_convention_version == page["calling_convention_version"]
-  assert sorted(p.name for p in exported.parent.iterdir()) == ["embed.json", "embed.jaxexport"]
+  assert sorted(p.name for p in exported.parent.iterdir()) == ["embed.jaxexport", "embed.json"]
 
 
 @pytest.fixture

@@ -128,3 +128,6 @@ def test_wrong_settings_are_named():
     optim.make(steps=3, schedule="cosin")
   with pytest.raises(ConfigError, match=r"optim\.steps_per_update=0"):
     optim.make(steps=3, steps_per_update=0)
+  for name in ("learning_rate", "warmup", "weight_decay", "clip"):
+    with pytest.raises(ConfigError, match=rf"optim\.{name}=-1 must be at least 0"):
+      optim.make(steps=3, **{name: -1})

@@ -55,8 +55,9 @@ def save(path: pathlib.Path, fn: Callable, inputs: dict[str, Input], *, outputs:
       "about": about,
       "inputs": {k: {"shape": list(v.shape), "dtype": v.dtype, "meaning": v.meaning}
                  for k, v in inputs.items()},
-      "outputs": {k: {"shape": [str(d) for d in a.shape], "dtype": str(a.dtype),
-                      "meaning": outputs[k]} for k, a in _named(exported).items()},
+      "outputs": {k: {"shape": [d if isinstance(d, int) else str(d) for d in a.shape],
+                      "dtype": str(a.dtype), "meaning": outputs[k]}
+                  for k, a in _named(exported).items()},
       "normalisation": normalisation,
       "platforms": list(platforms),
       "jax": jax.__version__,

@@ -57,12 +57,13 @@ class Log:
     if self._file:
       self._file.write(json.dumps({"step": step, **row}) + "\n")
       self._file.flush()
-      for name, value in row.items():
-        self._board.add_scalar(name, value, step)
     if not math.isfinite(row.get("loss", 0.0)):
       raise FloatingPointError(
           f"the loss is {row['loss']} at step {step}; lower optim.learning_rate, "
           "or set optim.clip")
+    if self._file:
+      for name, value in row.items():
+        self._board.add_scalar(name, value, step)
 
   def __enter__(self):
     return self

@@ -42,6 +42,10 @@ def make(*, steps: int, learning_rate: float = 1e-5, schedule: str = "cosine",
   Args:
     clip: largest global gradient norm; 0 for none.
   """
+  for name, value in (("learning_rate", learning_rate), ("warmup", warmup),
+                      ("weight_decay", weight_decay), ("clip", clip)):
+    if value < 0:
+      raise ConfigError(f"optim.{name}={value} must be at least 0")
   rate = learning_rate_at(schedule, learning_rate, steps, steps_per_update=steps_per_update,
                           warmup=warmup)
   decay = [optax.add_decayed_weights(weight_decay)] if weight_decay else []

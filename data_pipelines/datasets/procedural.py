@@ -23,7 +23,7 @@ from data_pipelines.render.families import MAX_QUERIES, Benchmark, Fact, Setting
 
 __all__ = ["Fact", "facts", "make", "truth_path"]
 
-RENDER_VERSION = 2  # part of the folder's name; a change of any pixel or plan needs a new one
+RENDER_VERSION = 3  # part of the folder's name; a change of any pixel or plan needs a new one
 INDEX = "index.json"
 _NOTE = (
   "Synthetic videos drawn from a seed, in the form of FIVR-200K; the numbers compare methods and "

@@ -144,7 +144,7 @@ def _plan_training(settings, combinations, background, benchmark):
     for j in range(settings.n_train_edits):
       id_ = f"{name}_{j}"
       other = background[rng.integers(len(background))]
-      if j % 2:
+      if j % 4 == 3:
         copy, kept[id_] = _edited(rng, id_, whole, settings), set(shots)
       else:
         copy, kept[id_] = _recut(rng, id_, settings, shots, other)
@@ -170,7 +170,7 @@ def _plan_evaluation(settings, combinations, others, benchmark):
     rng = np.random.default_rng([settings.seed, 54, i])
     chosen = others[rng.integers(len(others))]
     stock = rng.choice(N_STOCK, 2, replace=False)
-    if settings.n_queries and rng.random() < 0.85 * min(settings.difficulty, 1):
+    if settings.n_queries and rng.random() < 0.6 * min(settings.difficulty, 1):
       near = i % settings.n_queries
       stock = fillers[near]
       alike = [pair for pair in others if pair[0] == combinations[near][0]]
@@ -269,7 +269,7 @@ def _split(rng, total, parts):
 def _edited(rng, id_, shots, settings, light=False):
   """A copy of a whole video, edited."""
   extra = settings.difficulty > 1.5
-  names, count = (_LIGHT, (1, 2 + extra)) if light else (_STRONG, (2, 4 + extra))
+  names, count = (_LIGHT, (1, 2 + extra)) if light else (_STRONG, (1, 3 + extra))
   crf = int(rng.integers(23, 29 if light else 33))
   return VideoPlan(id_, shots, _seed(rng), names, count, crf)
 

@@ -23,7 +23,7 @@ LEAST = {  # setting -> least value that makes sense
     "features.block": 1, "features.threads": 0, "features.buffer": 1, "pairs.length": 1,
     "pairs.negatives": 1, "train.steps": 1, "train.batch": 1, "train.log_every": 1,
     "train.eval_every": 0, "train.checkpoint_every": 1, "train.keep": 1, "train.threads": 0,
-    "train.buffer": 1, "embed.batch": 1,
+    "train.buffer": 1, "evals.retrieval.args.block": 1, "embed.batch": 1,
 }
 
 
@@ -114,22 +114,27 @@ class Task:
     """Decodes and describes the videos. The whitening stays the one in `workdir`, once there."""
     self.model, self.config = model, model.config
     self.data = load_data(self.config)
+    settings = self.config.evals.retrieval
+    evaluator = functools.partial(registry.make, "vssl_jax.evaluators", settings.name,
+                                  "evals.retrieval.name", self.data, **settings.args)
+    self._examples(self.data.videos)  # complains now, not when all videos are decoded
+    evaluator({})
     path = workdir / "whitening.npz"
     known = whitening.load(path) if path.is_file() else None
     self.store, model.whitening = features.prepare(self.config, self.data, model.extractor, known)
     if known is None and jax.process_index() == 0:
       whitening.save(model.whitening, path)
-    settings = self.config.evals.retrieval
-    self.evaluator = registry.make("vssl_jax.evaluators", settings.name, "evals.retrieval.name",
-                                   self.data, self.store, **settings.args)
+    self.evaluator = evaluator(self.store)
 
   def batches(self, first_step: int = 0) -> Iterator:
     """This process's training batches from a step on."""
-    c = self.config
-    elements = pipeline.pairs(self.data, self.store, seed=c.seed, **c.pairs)
+    c, elements = self.config, self._examples(self.store)
     process = (jax.process_index(), jax.process_count())
     return pipeline.batches(elements, batch=c.train.batch, process=process, first_step=first_step,
                             threads=c.train.threads, buffer=c.train.buffer)
+
+  def _examples(self, store):
+    return pipeline.pairs(self.data, store, seed=self.config.seed, **self.config.pairs)
 
   @property
   def dropped(self) -> int:

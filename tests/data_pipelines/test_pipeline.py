@@ -31,8 +31,9 @@ def dataset(**changes) -> RetrievalData:
   return RetrievalData(**(fields | changes))
 
 
-def elements(seed=0, store=STORE, length=LENGTH, negatives=NEGATIVES, **changes):
-  return pipeline.pairs(dataset(**changes), store, length=length, negatives=negatives, seed=seed)
+def elements(seed=0, store=STORE, negatives=NEGATIVES, sampling="window", **changes):
+  return pipeline.pairs(dataset(**changes), store, length=LENGTH, negatives=negatives, seed=seed,
+                        sampling=sampling)
 
 
 def name_of(x: np.ndarray) -> str:
@@ -107,6 +108,20 @@ def test_windows_start_anywhere_with_equal_chances_the_last_start_included():
   assert {int(e["positive"]["x"][0, 1]) for e in drawn} == {1, 2, 3}
   both = {(int(e["anchor"]["x"][0, 1]), int(e["positive"]["x"][0, 1])) for e in drawn}
   assert len(both) == 12  # drawn independently
+
+
+def test_random_sampling_draws_frames_of_long_videos_with_replacement_and_unsorted():
+  data = elements(sampling="random", pairs=[("back7", "core1")])
+  drawn = [data[i]["anchor"] for i in range(200)]
+  assert all(e["length"] == 15 for e in drawn)
+  frames = np.array([e["x"][:, 1] for e in drawn]).astype(int)
+  counts = np.bincount(frames.reshape(-1), minlength=16)
+  assert counts[0] == 0
+  assert np.abs(counts[1:] - 1000 / 15).max() < 5 * np.sqrt(1000 / 15)
+  assert any(len(set(row)) < LENGTH for row in frames)
+  assert any(list(row) != sorted(row) for row in frames)
+  short = data[0]["positive"]  # two frames, padded as ever
+  np.testing.assert_array_equal(short["x"], pipeline.fit_length(STORE["core1"], LENGTH))
 
 
 def test_negatives_are_distinct_unrelated_to_the_anchor_and_equally_likely():
@@ -188,10 +203,12 @@ def test_videos_that_could_not_be_read_are_left_out():
 
 
 def test_what_is_missing_is_named():
-  with pytest.raises(DataError, match="synthetic: none of the 6 training pairs can be read"):
+  with pytest.raises(DataError, match=r"synthetic: none of (the )?6 training pairs"):
     elements(store={k: v for k, v in STORE.items() if k.startswith("back")})
   with pytest.raises(DataError, match=r"7 background videos .* fewer than pairs\.negatives=8"):
     elements(negatives=8)
+  with pytest.raises(DataError, match=r"pairs\.sampling='windw' is unknown; .*window, random"):
+    elements(sampling="windw")
   with pytest.raises(DataError, match=r"train\.batch=4 can't be split over 3 processes"):
     next(pipeline.batches(elements(), batch=4, process=(0, 3)))
 

@@ -105,3 +105,16 @@ def test_info_nce_is_not_the_mistyped_formula(data):
   ours = float(jnp.mean(retrieval.info_nce(data["s_p"], data["s_n"], tau=0.07)))
   typo = float(data["seed_typo_infonce_t007_value"])
   assert abs(ours - typo) > 0.05
+  # The file's number is that formula's: without tau on the positive in the denominator.
+  s_p, s_n = data["s_p"].astype(float), data["s_n"].astype(float)
+  below = np.log(np.exp(s_p) + np.exp(s_n / 0.07).sum(axis=1))
+  np.testing.assert_allclose(np.mean(below - s_p / 0.07), typo, rtol=1e-4)
+
+
+def test_cosines(data):
+  a, p, n = (l2(data[k]) for k in ("w_a", "w_p", "w_n"))
+  np.testing.assert_allclose(jnp.sum(a * p, axis=1), data["s_p"], atol=1e-6)
+  np.testing.assert_allclose(a @ n.T, data["s_n"], atol=1e-6)
+  np.testing.assert_allclose(a @ data["bank"].T, data["s_n_bank"], atol=1e-6)
+  logits = np.concatenate([data["s_p"][:, None], data["s_n"]], axis=1)
+  np.testing.assert_allclose(data["logits"], logits, atol=1e-6)

@@ -242,6 +242,14 @@ def test_an_unknown_loss_is_named_with_the_ones_there_are():
     tca.make(loss="cirle")
 
 
+@pytest.mark.parametrize("name, value", [
+    ("layers", 0), ("heads", 0), ("feed_forward", 0), ("dropout", 1.0), ("dropout", -0.1),
+    ("bank_size", -1), ("momentum", 1.0), ("gamma", -1.0), ("margin", -0.1), ("tau", 0.0)])
+def test_an_argument_out_of_its_range_is_named(name, value):
+  with pytest.raises(ConfigError, match=rf"method\.args\.{name}={value} must be"):
+    tca.make(**{name: value})
+
+
 def test_the_defaults_are_the_papers():
   method = tca.make()
   x = np.zeros((1, 2, 1024), np.float32)

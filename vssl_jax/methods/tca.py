@@ -14,6 +14,19 @@ from vssl_jax.types import ConfigError, Method
 LOSSES = ("circle", "info_nce", "triplet", "released_circle")
 
 
+RANGES = {  # argument -> least value, and the first that is too large
+    "layers": (1, None), "heads": (1, None), "feed_forward": (1, None), "dropout": (0, 1),
+    "bank_size": (0, None), "momentum": (0, 1), "gamma": (0, None), "margin": (0, 1)}
+
+
+def _check(**values: float) -> None:
+  for name, value in values.items():
+    low, high = RANGES[name]
+    if value < low or (high is not None and value >= high):
+      limit = "" if high is None else f" and less than {high}"
+      raise ConfigError(f"method.args.{name}={value} must be at least {low}{limit}")
+
+
 def _loss(name: str, tau: float, gamma: float, margin: float):
   """The named loss as `(s_p [N], s_n [N, M], mask [N, M]) -> [N]`."""
   if name == "info_nce":
@@ -52,6 +65,10 @@ def make(*, layers: int = 1, heads: int = 8, feed_forward: int = 2048, dropout: 
   x [B, T, D], length [B], group [B] for anchor and positive; [B, M, T, D], [B, M], [B, M] for the
   negatives. Videos of the same group, unless it is -1, are never each other's negatives.
   """
+  _check(layers=layers, heads=heads, feed_forward=feed_forward, dropout=dropout,
+         bank_size=bank_size, momentum=momentum, gamma=gamma, margin=margin)
+  if tau <= 0:
+    raise ConfigError(f"method.args.tau={tau} must be above 0")
   objective = _loss(loss, tau, gamma, margin)
   model = TransformerEncoder(layers, heads, feed_forward, dropout, jnp.dtype(dtype))
 
