@@ -71,13 +71,13 @@ def base() -> ml_collections.ConfigDict:
 def embedded(c: ml_collections.ConfigDict) -> None:
   """Rendered videos and a small random backbone; a demonstration that runs anywhere."""
   c.data.name = "procedural"
-  c.data.update(seed=0, size=128, fps=8, n_train_families=40, n_train_edits=4, n_background=160,
+  c.data.update(seed=0, size=128, fps=8, n_train_families=100, n_train_edits=2, n_background=300,
                 n_queries=24, n_distractors=100, difficulty=1.0)
   c.features.update(backbone="resnet18", width=32, short_side=128, crop=112, whiten=128)
-  c.pairs.update(length=16, negatives=8)
+  c.pairs.update(length=16, negatives=4)
   c.method.args.update(heads=4, feed_forward=256, bank_size=1024)
   c.optim.update(learning_rate=3e-4)
-  c.train.update(steps=800, batch=32, eval_every=200, checkpoint_every=200)
+  c.train.update(steps=500, batch=32, eval_every=125, checkpoint_every=125)
 
 
 def folder(c: ml_collections.ConfigDict) -> None:
