@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import pathlib
+import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -41,7 +42,8 @@ def table(task, reports: Mapping[str, Report]) -> str:
           line("mAP", [SIMILARITY[s][0] for _, s in columns])]
   body = [line(name, [f"{r.results[s][t].mean:.3f}" for t, s in columns])
           for name, r in reports.items()]
-  return "\n".join([*head, *body, "", *_explain(task, first, tasks, names)])
+  own = _own_queries(list(reports.values())[-1])
+  return "\n".join([*head, *body, "", *_explain(task, first, tasks, names), *own])
 
 
 def _explain(task, report: Report, tasks, names) -> list[str]:
@@ -49,23 +51,37 @@ def _explain(task, report: Report, tasks, names) -> list[str]:
   data, c = task.data, task.config
   lines = [
       f"mAP is the mean over {len(result.per_query)} held-out queries of average precision: 1.000 "
-      "means that every relevant",
-      f"video stands before all others among {len(report.database)}. Relevant are, for",
+      "means that every relevant video stands before all others among "
+      f"{len(report.database)}. Relevant are, for",
       *(f"  {t}: {MEANING[t]}" for t in tasks), "Videos are compared by",
       *(f"  {SIMILARITY[s][0]}: {SIMILARITY[s][1]}" for s in names),
       f"Seed {c.seed}; {len(data.pairs)} training pairs, {len(data.background)} background videos."]
   if not c.features.weights:
     lines.append(f"The backbone ({c.features.backbone}, width {c.features.width}) has random "
-                 "weights: numbers rise with features.weights=FILE.")
+                 "weights; pretrained ones, features.weights=FILE, describe frames far better.")
   if data.note:
     lines.append(data.note)
   if result.skipped:
     lines.append(f"{len(result.skipped)} queries have no relevant video and are ranked only.")
   if report.missing:
-    shown = ", ".join(report.missing[:3])
-    lines.append(f"{len(report.missing)} videos could not be read and are not ranked: {shown}"
-                 f"{', ...' if len(report.missing) > 3 else ''}")
-  return lines
+    shown = ", ".join(report.missing[:3]) + (", ..." if len(report.missing) > 3 else "")
+    lines.append(f"{len(report.missing)} videos could not be read and are not ranked: {shown}")
+  return [textwrap.fill(line, 98, subsequent_indent="    " if line[0] == " " else "")
+          for line in lines]
+
+
+def _own_queries(report: Report, top: int = 3) -> list[str]:
+  """The first videos for each query that has no labels: the user's own."""
+  similarity = _ranking_similarity(report)
+  own = [q for q in report.queries if q not in report.annotation]
+  lines = [f"  {q}: " + (", ".join(f"{v} ({s:.3f})" for v, s in report.ranked(q, similarity, top))
+                         or "could not be read") for q in own]
+  return ["", f"First videos for your queries, by {similarity}:", *lines] if own else []
+
+
+def _ranking_similarity(report: Report) -> str:
+  """What rankings are shown by: Chamfer, which also finds copied parts, where it was computed."""
+  return "chamfer" if "chamfer" in report.scores else next(iter(report.scores))
 
 
 def figure(task, reports: Mapping[str, Report], embeds: Mapping):
@@ -73,7 +89,7 @@ def figure(task, reports: Mapping[str, Report], embeds: Mapping):
   names = list(reports)
   chosen = {name: reports[name] for name in dict.fromkeys((names[0], names[-1]))}
   last = reports[names[-1]]
-  similarity = "chamfer" if "chamfer" in last.scores else next(iter(last.scores))
+  similarity = _ranking_similarity(last)
   pair = figures.best_match(last, similarity)
   matrices = {name: task.evaluator.frame_matrix(embeds[name], *pair) for name in chosen}
 
@@ -100,7 +116,7 @@ def save_figure(page, folder: pathlib.Path) -> pathlib.Path:
 def rankings(reports: Mapping[str, Report], folder: pathlib.Path) -> pathlib.Path:
   """`rankings.csv`: the first videos for every query, by the last row's best similarity."""
   report = list(reports.values())[-1]
-  similarity = "chamfer" if "chamfer" in report.scores else next(iter(report.scores))
+  similarity = _ranking_similarity(report)
   path = folder / "rankings.csv"
   with path.open("w", newline="") as f:
     out = csv.writer(f)
@@ -108,17 +124,6 @@ def rankings(reports: Mapping[str, Report], folder: pathlib.Path) -> pathlib.Pat
     for query, rank, video, score in ranking_rows(report, similarity, TOP):
       out.writerow([query, rank, video, f"{score:.6f}", report.label(query, video)])
   return path
-
-
-def unlabelled(report: Report, top: int = 3) -> str:
-  """The first videos for each query that has no labels: the user's own."""
-  similarity = "chamfer" if "chamfer" in report.scores else next(iter(report.scores))
-  lines = []
-  for query in report.queries:
-    if query not in report.annotation:
-      found = report.ranked(query, similarity, top)
-      lines.append(f"  {query}: " + ", ".join(f"{v} ({s:.3f})" for v, s in found))
-  return "\n".join(lines)
 
 
 def check_equal(live: Report, exported: Report) -> float:

@@ -5,11 +5,14 @@ import math
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Iterable
 
 import jax
 import tqdm
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 
 def progress(items: Iterable | None = None, *, name: str, total: int | None = None, unit: str = "",
@@ -49,7 +52,9 @@ class Log:
     temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
     os.replace(temporary, self._path)
     self._file = self._path.open("a")
-    self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1, flush_secs=10)
+    # Not tensorboardX's SummaryWriter: when its thread can't write, training waits for ever.
+    self._board = EventsWriter(str(folder / "tensorboard" / "events"))
+    self._board.write_event(Event(step=start + 1, session_log=SessionLog(status=SessionLog.START)))
 
   def write(self, step: int, row: dict[str, float]) -> None:
     """Adds one row. Raises FloatingPointError if the loss is no finite number."""
@@ -62,8 +67,10 @@ class Log:
           f"the loss is {row['loss']} at step {step}; lower optim.learning_rate, "
           "or set optim.clip")
     if self._file:
-      for name, value in row.items():
-        self._board.add_scalar(name, value, step)
+      values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items()]
+      event = Event(step=step, wall_time=time.time(), summary=Summary(value=values))
+      self._board.write_event(event)
+      self._board.flush()
 
   def __enter__(self):
     return self

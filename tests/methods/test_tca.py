@@ -210,8 +210,9 @@ def test_momentum(positive_gradient):
   np.testing.assert_allclose(aux["bank"].keys[:B * M], negatives, atol=1e-6)
 
 
-def test_dropout_masks_differ_between_the_sides_and_depend_on_the_key():
-  _, params, aux, step, embed = build(dropout=0.5)
+@pytest.mark.parametrize("positive_gradient", [False, True])
+def test_dropout_masks_differ_between_the_sides_and_depend_on_the_key(positive_gradient):
+  _, params, aux, step, embed = build(dropout=0.5, positive_gradient=positive_gradient)
   batch = make_batch(9)
   batch["positive"] = batch["anchor"]
   (value, (aux_1, metrics)), _ = step(params, aux, batch, KEY)
