@@ -131,6 +131,37 @@ class Store(Mapping):
     """Number of frames of a video, without touching its data."""
     return self._where[video_id][2]
 
+  def view(self, names: Mapping[str, str]) -> "View":
+    """The videos of this store under other names: `names` maps the new name to the stored one."""
+    return View(self, names)
+
+
+class View(Mapping):
+  """Some videos of a store under names of their own; get it from `Store.view`.
+
+  Attributes:
+    dim: as in the store; rejected: name -> reason.
+  """
+
+  def __init__(self, store: Store, names: Mapping[str, str]):
+    self._store, self.dim = store, store.dim
+    self._names = {name: stored for name, stored in names.items() if stored in store}
+    self.rejected = {name: store.rejected[stored] for name, stored in names.items()
+                     if stored in store.rejected}
+
+  def __getitem__(self, name: str) -> np.ndarray:
+    return self._store[self._names[name]]
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._names)
+
+  def __len__(self) -> int:
+    return len(self._names)
+
+  def length(self, name: str) -> int:
+    """Number of frames of a video, without touching its data."""
+    return self._store.length(self._names[name])
+
 
 def _write_header(path: pathlib.Path, header: dict) -> None:
   if path.exists():

@@ -31,8 +31,8 @@ def parse_flags(argv: list[str]) -> list[str]:
   if spec is not None:
     _check_keys(argv, _load(spec))
   try:
-    # Otherwise absl would turn on the INFO lines of every library.
-    return flags.FLAGS([argv[0], "--verbosity=-1", *argv[1:]])
+    # absl would print every library's INFO lines, and tracebacks of what is told as an error too.
+    return flags.FLAGS([argv[0], "--verbosity=-3", *argv[1:]])
   except flags.Error as e:
     raise ConfigError(_explain(e)) from e
 

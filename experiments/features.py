@@ -13,14 +13,14 @@ import numpy as np
 from data_pipelines import frames as frame_pipeline
 from data_pipelines.errors import DataError
 from data_pipelines.records import RetrievalData, Video
-from data_pipelines.store import Store, StoreWriter
+from data_pipelines.store import Store, StoreWriter, View
 from vssl_jax import log, parallel
 from vssl_jax.convert import resnet as convert
 from vssl_jax.models import frame_features
 from vssl_jax.ops import whitening
 from vssl_jax.types import ConfigError
 
-VERSION = 1  # raise it when stored features would come out differently
+VERSION = 2  # raise it when stored features would come out differently
 
 
 class Extractor:
@@ -86,15 +86,19 @@ def extract(extractor: Extractor, videos: Sequence[Video], append: Callable, rej
             name: str) -> None:
   """Calls `append(id, raw [T, dim])` or `reject(id, reason)` for every video."""
   items = extractor.sequences(videos)
-  for item in log.progress(items, name=name, total=len(videos), unit="videos"):
-    if item["ok"]:
-      append(item["id"], extractor(item["frames"]))
-    else:
-      reject(item["id"], item["reason"])
+  with log.progress(items, name=name, total=len(videos), unit="videos") as bar:
+    for item in bar:
+      if item["ok"]:
+        append(item["id"], extractor(item["frames"]))
+      else:
+        reject(item["id"], item["reason"])
 
 
-def prepare(config, data: RetrievalData, extractor: Extractor, known=None) -> tuple[Store, Any]:
-  """The store of whitened descriptors of a data set, made once and reused, and its whitening.
+def prepare(config, data: RetrievalData, extractor: Extractor, known=None) -> tuple[View, Any]:
+  """The whitened descriptors of a data set, made once and reused, and their whitening.
+
+  Raw descriptors are stored by the video file they come from, whitened ones by the training videos
+  too: what is added to a data set later is all that has to be extracted then.
 
   Args:
     known: the whitening that a run was trained with; None for a new run.
@@ -103,48 +107,58 @@ def prepare(config, data: RetrievalData, extractor: Extractor, known=None) -> tu
     DataError: too many training videos can't be read (`data.max_bad_fraction`), or the store was
       made with another whitening than `known`.
   """
-  videos = [data.videos[i] for i in [*data.train_ids, *data.eval_ids]]
-  made_from = fingerprint(config.features, videos)
-  folder = cache_folder(config.data.cache_dir) / "features" / f"{data.name}-{made_from[:16]}"
-  meta = {"fingerprint": made_from}
+  videos = [data.videos[i] for i in dict.fromkeys([*data.train_ids, *data.eval_ids])]
+  keys = {v.id: _key(v) for v in videos}
+  settings = _settings(config.features)
+  folder = cache_folder(config.data.cache_dir) / "features" / f"{data.name}-{settings}"
+  _extract_missing(extractor, folder / "raw", videos, keys, {"settings": settings},
+                   _bad_videos(data, config.data.max_bad_fraction))
+  raw = Store(folder / "raw").view(keys)
+  c = config.features
+  made_from = _digest(c.whiten, c.whiten_frames, c.seed, [keys[i] for i in data.train_ids])
+  white = _whitening(folder / f"whitening-{made_from}.npz", raw, data.train_ids, c, known)
+  return _whiten(folder / f"whitened-{made_from}", raw, white, keys), white
+
+
+def _extract_missing(extractor, folder, videos, keys, meta, check) -> None:
+  """Brings the raw store up to date; `check` takes note of rejected videos (id -> reason)."""
   process, count = jax.process_index(), jax.process_count()
-  check = _bad_videos(data, config.data.max_bad_fraction)
-  with StoreWriter(folder / "raw", extractor.dim, meta, (process, count)) as writer:
-    before = Store(folder / "raw")
-    check(before.rejected)
-    left = [v for v in videos[process::count] if v.id not in before and v.id not in writer.done]
+  with StoreWriter(folder, extractor.dim, meta, (process, count)) as writer:
+    before = Store(folder)
+    check(before.view(keys).rejected)
+    known = {*before, *before.rejected}
+    # A file may come twice. What is whose must not depend on what others have written meanwhile.
+    mine = list({keys[v.id]: v for v in videos}.values())[process::count]
+    left = [v for v in mine if keys[v.id] not in known]
 
     def reject(video_id: str, reason: str) -> None:
-      writer.reject(video_id, reason)
+      writer.reject(keys[video_id], reason)
       check({video_id: reason})
 
     if left:
-      extract(extractor, left, writer.append, reject, name="features")
+      extract(extractor, left, lambda i, x: writer.append(keys[i], x), reject, name="features")
   parallel.barrier("features")
-  raw = Store(folder / "raw")
-  check(raw.rejected)
-  white = _whitening(folder / "whitening.npz", raw, data.train_ids, config.features, known)
-  return _whiten(folder / "whitened", raw, white, videos), white
+  check(Store(folder).view(keys).rejected)
 
 
 def _bad_videos(data: RetrievalData, max_fraction: float) -> Callable[[dict[str, str]], None]:
-  """A function that reports rejected videos (id -> reason) once and stops when they are too many.
+  """A function that reports rejected videos (id -> reason), each file once, and stops at too many.
 
-  Only training videos count towards the limit; those of the evaluation are named in its report.
+  Only files of training videos count towards the limit; the evaluation names its own in its report.
   """
-  train_ids = set(data.train_ids)
+  train_files = {data.videos[i].path for i in data.train_ids}
   tally, others = frame_pipeline.BadVideos(log.write), frame_pipeline.BadVideos(log.write)
 
   def check(rejected: dict[str, str]) -> None:
     for video_id, reason in rejected.items():
-      item = {"id": video_id, "ok": False, "reason": reason}
-      (tally if video_id in train_ids else others).add(item)
-    tally.check(max_fraction, len(train_ids))
+      file = data.videos[video_id].path
+      (tally if file in train_files else others).add({"id": file, "ok": False, "reason": reason})
+    tally.check(max_fraction, len(train_files))
 
   return check
 
 
-def _whitening(path: pathlib.Path, raw: Store, train_ids: Sequence[str], config, known):
+def _whitening(path: pathlib.Path, raw: View, train_ids: Sequence[str], config, known):
   """The whitening in the file `path`; the first process makes it: `known`, or fitted."""
   if jax.process_index() == 0 and not path.exists():
     whitening.save(fit_whitening(raw, train_ids, config) if known is None else known, path)
@@ -157,7 +171,7 @@ def _whitening(path: pathlib.Path, raw: Store, train_ids: Sequence[str], config,
   return white
 
 
-def fit_whitening(raw: Store, train_ids: Sequence[str], config):
+def fit_whitening(raw: View, train_ids: Sequence[str], config):
   """PCA whitening of training videos only: frames drawn with replacement (tca spec 3)."""
   rng = np.random.default_rng(config.seed)
   usable = [i for i in train_ids if i in raw]
@@ -187,19 +201,19 @@ def whitener(white) -> Callable[[np.ndarray], np.ndarray]:
   return call
 
 
-def _whiten(folder: pathlib.Path, raw: Store, white, videos: Sequence[Video]) -> Store:
+def _whiten(folder: pathlib.Path, raw: View, white, keys: dict[str, str]) -> View:
   apply = whitener(white)
   if jax.process_index() == 0:
-    with StoreWriter(folder, white.components.shape[1], raw.meta) as writer:
-      for video in videos:
-        if video.id in writer.done:
+    with StoreWriter(folder, white.components.shape[1], {}) as writer:
+      for video_id, key in keys.items():
+        if key in writer.done:
           continue
-        if video.id in raw.rejected:
-          writer.reject(video.id, raw.rejected[video.id])
+        if video_id in raw.rejected:
+          writer.reject(key, raw.rejected[video_id])
         else:
-          writer.append(video.id, apply(raw[video.id]))
+          writer.append(key, apply(raw[video_id]))
   parallel.barrier("whitened")
-  return Store(folder)
+  return Store(folder).view(keys)
 
 
 def cache_folder(path: str) -> pathlib.Path:
@@ -211,16 +225,31 @@ def cache_folder(path: str) -> pathlib.Path:
 
 
 def fingerprint(config, videos: Sequence[Video]) -> str:
-  """A hash of all that decides what the features are."""
-  settings = {k: v for k, v in config.to_dict().items() if k not in ("threads", "buffer")}
+  """A hash of all that decides what the raw features of some videos are."""
+  return _digest(_settings(config), [_key(v) for v in videos])
+
+
+def _settings(config) -> str:
+  """A hash of all that decides what the raw features of a file are."""
+  ignored = ("threads", "buffer", "whiten", "whiten_frames")
+  settings = {k: v for k, v in config.to_dict().items() if k not in ignored}
   if config.weights:
     settings["weights"] = _file_state(config.weights)
-  files = [[v.id, *_file_state(v.path), v.start, v.end, v.edit_seed] for v in videos]
-  text = json.dumps([VERSION, settings, files], sort_keys=True, default=str)
-  return hashlib.sha256(text.encode()).hexdigest()
+  return _digest(VERSION, settings)
+
+
+def _key(video: Video) -> str:
+  """A name for what a video shows: its file as it is now, the part, the edit."""
+  return _digest(_file_state(video.path), video.start, video.end, video.edit_seed)
+
+
+def _digest(*parts) -> str:
+  text = json.dumps(parts, sort_keys=True, default=str)
+  return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def _file_state(path: str) -> list:
+  path = os.path.abspath(path)
   try:
     stat = os.stat(path)
   except OSError:

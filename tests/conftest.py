@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 CACHE = pathlib.Path(os.environ.get("VSSL_TEST_CACHE", ROOT / ".pytest_cache" / "xla"))
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 # Grain's worker processes read absl flags, which nobody parses under pytest.
 if not flags.FLAGS.is_parsed():
@@ -24,14 +24,14 @@ if not flags.FLAGS.is_parsed():
 
 
 def golden_root() -> pathlib.Path:
-  """The folder that holds `tca/`, ...: VSSL_GOLDEN, else the project's copy, else the shared one."""
+  """The folder that holds `tca/`, ...: VSSL_GOLDEN, else the project's own copy."""
   if "VSSL_GOLDEN" in os.environ:
     return pathlib.Path(os.environ["VSSL_GOLDEN"])
   return ROOT / "tests" / "golden" / "data"
 
 
 def data_root() -> pathlib.Path:
-  """The folder that holds `annotations/`, `clips/`, `davis/`: VSSL_DATA, else ../shared/data."""
+  """The folder of `annotations/`, `clips/` and `davis/`: VSSL_DATA, else ../shared/data."""
   return pathlib.Path(os.environ.get("VSSL_DATA", ROOT.parent / "shared" / "data"))
 
 

@@ -1,6 +1,8 @@
 """Checkpoints: the train state and the position in the data, written atomically by Orbax."""
 
+import contextlib
 import pathlib
+import re
 
 import jax
 from orbax.checkpoint import v1 as ocp
@@ -25,9 +27,9 @@ class Checkpoints:
     if keep < 1:
       raise ConfigError(f"train.keep={keep} must be at least 1")
     policy = ocp.training.preservation_policies.LatestN(keep)
+    self._folder = pathlib.Path(folder).absolute()
     self._orbax = ocp.training.Checkpointer(
-        pathlib.Path(folder).absolute(), preservation_policy=policy,
-        cleanup_tmp_directories=cleanup)
+        self._folder, preservation_policy=policy, cleanup_tmp_directories=cleanup)
     self._pending = None
 
   @property
@@ -39,13 +41,28 @@ class Checkpoints:
     """Starts writing in the background. `data` is a small dict that says where the data stands."""
     self.wait()  # Orbax would skip this one while another is being written
     items = {"state": state, "data": data}
-    self._pending = self._orbax.save_checkpointables_async(step, items, overwrite=True)
+    with self._writing():
+      self._pending = self._orbax.save_checkpointables_async(step, items, overwrite=True)
 
   def wait(self) -> None:
-    """Returns when the last checkpoint is on disk; raises if it could not be written."""
-    if self._pending is not None:
-      self._pending.result()
-      self._pending = None
+    """Returns when the last checkpoint is on disk; ConfigError if it could not be written."""
+    pending, self._pending = self._pending, None
+    if pending is not None:
+      with self._writing():
+        pending.result()
+
+  @contextlib.contextmanager
+  def _writing(self):
+    try:
+      yield
+    except (OSError, ValueError) as e:
+      # A full disk is a ValueError to TensorStore.
+      found = re.search(r": ([^:]*) \[os_error_code", str(e))
+      if not found and not isinstance(e, OSError):
+        raise
+      raise ConfigError(f"{self._folder}: can't write a checkpoint "
+                        f"({found[1] if found else e.strerror}); free some space, and run again to "
+                        "continue") from e
 
   def restore(self, like: TrainState, data: dict) -> tuple[TrainState, dict]:
     """The latest checkpoint, with the shapes and shardings of `like` and the keys of `data`."""
@@ -59,7 +76,8 @@ class Checkpoints:
 
   def __exit__(self, *_):
     self.wait()
-    self._orbax.close()
+    with self._writing():
+      self._orbax.close()
 
 
 def load_state(folder: pathlib.Path, like: TrainState) -> tuple[int, TrainState]:

@@ -45,7 +45,7 @@ class Log:
     self._constants, self._file = constants, None
     if jax.process_index() > 0:
       return
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tensorboard").mkdir(parents=True, exist_ok=True)
     self._path = folder / "metrics.jsonl"
     kept = [row for row in read(self._path) if row["step"] <= start]
     temporary = self._path.with_suffix(".tmp")

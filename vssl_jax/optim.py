@@ -16,7 +16,7 @@ def learning_rate_at(name: str, learning_rate: float, steps: int, *, steps_per_u
     name: "cosine" anneals to 0 over `steps`, "constant" does not.
     steps_per_update: the rate changes only every so many steps; set it to the steps of an epoch
       for a schedule that is stepped once an epoch (tca spec 9).
-    warmup: steps of a linear rise from 0, before the schedule proper.
+    warmup: for so many first steps the rate is scaled by (step + 1) / (warmup + 1).
   """
   if name not in SCHEDULES:
     raise ConfigError(f"optim.schedule={name!r} is unknown; choose one of {', '.join(SCHEDULES)}")

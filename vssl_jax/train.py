@@ -56,27 +56,26 @@ def fit(state: TrainState, step_fn: Callable, batches: Iterable, *, steps: int, 
   """
   first = int(state.step)
   batches, meter = iter(batches), _Meter(batch)
-  bar = progress(name="train", total=steps, initial=first, unit="steps")
-  for done in range(first + 1, steps + 1):
-    if (jax.process_count() == 1 or done % log_every == 0) and parallel.any_process(stop()):
-      break
-    with meter.waiting():
-      local = next(batches)
-    state, metrics = step_fn(state, parallel.place(local, mesh))
-    bar.update()
-    meter.steps += 1
-    row = {}
-    if done % log_every == 0 or done == steps:
-      row = {k: float(v) for k, v in jax.device_get(metrics).items()} | meter.read()
-      bar.set_postfix(loss=f"{row['loss']:.3f}", wait=f"{row['data_wait_fraction']:.0%}")
-    if evaluate and eval_every and done % eval_every == 0 and done < steps:
-      with meter.paused():
-        row |= evaluate(state)
-    if row:
-      log.write(done, row)
-    if done % checkpoint_every == 0 and done < steps:
-      checkpoints.save(done, state, {"next_step": done})
-  bar.close()
+  with progress(name="train", total=steps, initial=first, unit="steps") as bar:
+    for done in range(first + 1, steps + 1):
+      if (jax.process_count() == 1 or done % log_every == 0) and parallel.any_process(stop()):
+        break
+      with meter.waiting():
+        local = next(batches)
+      state, metrics = step_fn(state, parallel.place(local, mesh))
+      bar.update()
+      meter.steps += 1
+      row = {}
+      if done % log_every == 0 or done == steps:
+        row = {k: float(v) for k, v in jax.device_get(metrics).items()} | meter.read()
+        bar.set_postfix(loss=f"{row['loss']:.3f}", wait=f"{row['data_wait_fraction']:.0%}")
+      if evaluate and eval_every and done % eval_every == 0 and done < steps:
+        with meter.paused():
+          row |= evaluate(state)
+      if row:
+        log.write(done, row)
+      if done % checkpoint_every == 0 and done < steps:
+        checkpoints.save(done, state, {"next_step": done})
   checkpoints.wait()
   if int(state.step) != checkpoints.latest:
     checkpoints.save(int(state.step), state, {"next_step": int(state.step)})

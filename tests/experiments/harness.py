@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 
 import numpy as np
 
@@ -160,7 +161,9 @@ def final_state(workdir: pathlib.Path) -> dict[str, np.ndarray]:
   from orbax.checkpoint import v1 as ocp
 
   path = workdir.absolute() / "checkpoints" / str(checkpoint_steps(workdir)[-1])
-  state = ocp.load_checkpointables(path)["state"]
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", UserWarning)  # it says that the file names the sharding
+    state = ocp.load_checkpointables(path)["state"]
   flat, _ = jax.tree_util.tree_flatten_with_path(state)
   return {jax.tree_util.keystr(k): np.asarray(jax.random.key_data(v))
           if jax.dtypes.issubdtype(v.dtype, jax.dtypes.prng_key) else np.asarray(v)

@@ -34,7 +34,9 @@ def settings(name: str) -> dict:
 
 def side(data, key, step):
   x = jnp.asarray(np.moveaxis(data[key][step], -1, -2))
-  length = jnp.asarray(data[f"len_{key}"][step], jnp.int32)
+  stored = data[f"len_{key}"][step]
+  assert (stored == np.round(stored)).all(), f"len_{key} holds lengths that are no whole numbers"
+  length = jnp.asarray(stored, jnp.int32)
   return {"x": x, "length": length, "group": jnp.full(length.shape, -1, jnp.int32)}
 
 

@@ -16,7 +16,7 @@ LOSSES = ("circle", "info_nce", "triplet", "released_circle")
 
 RANGES = {  # argument -> least value, and the first that is too large
     "layers": (1, None), "heads": (1, None), "feed_forward": (1, None), "dropout": (0, 1),
-    "bank_size": (0, None), "momentum": (0, 1), "gamma": (0, None), "margin": (0, 1)}
+    "bank_size": (0, None), "momentum": (0, 1), "gamma": (0, None), "margin": (0, 2)}
 
 
 def _check(**values: float) -> None:

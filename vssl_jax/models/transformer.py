@@ -104,7 +104,7 @@ class TransformerEncoder(nn.Module):
       `frames` [B, T, D] unit vectors, zero at padding.
     """
     mask = jnp.arange(x.shape[1])[None, :] < length[:, None]
-    y = x
+    y = jnp.where(mask[..., None], x, 0)  # a weight of 0 does not stop a NaN
     for i in range(self.layers):
       layer = EncoderLayer(self.heads, self.feed_forward, self.dropout, self.dtype,
                            name=f"layers_{i}")
