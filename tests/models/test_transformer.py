@@ -87,9 +87,10 @@ def test_order_of_frames():
   np.testing.assert_allclose(shuffled["frames"], straight["frames"][:, order], atol=1e-6)
 
 
-def test_padding_is_never_seen():
+@pytest.mark.parametrize("value", [1e4, np.inf, np.nan])
+def test_padding_is_never_seen(value):
   x, garbage = data(), data()
-  garbage[1, 2:] = 1e4
+  garbage[1, 2:] = value
   clean, dirty = apply()(params(), x, LENGTH), apply()(params(), garbage, LENGTH)
   np.testing.assert_array_equal(dirty["video"], clean["video"])
   np.testing.assert_array_equal(dirty["frames"], clean["frames"])
