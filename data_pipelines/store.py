@@ -109,10 +109,12 @@ class Store(Mapping):
     shape = (size, self.dim)
     rows = np.memmap(frames, "<f4", "r", shape=shape) if size else np.zeros(shape, "<f4")
     for line in lines:
-      if "reason" in line:
-        self.rejected[line["id"]] = line["reason"]
+      if "reason" in line:  # it may have been read in the end
+        if line["id"] not in self._where:
+          self.rejected[line["id"]] = line["reason"]
       elif line["row"] + line["length"] <= size:
         self._where[line["id"]] = rows, line["row"], line["length"]
+        self.rejected.pop(line["id"], None)
       else:
         raise DataError(f"{frames} is shorter than its index says: delete {self.folder} and run "
                         "again to make the features anew")

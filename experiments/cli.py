@@ -1,6 +1,7 @@
 """The command line's own work: flags, the resolved config, the run's folder, signals."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,10 @@ from data_pipelines import lock
 from experiments.registry import nearest
 from vssl_jax.types import ConfigError
 
+# Settings that change no number: where things lie, how many threads, how often something is told.
+INERT = ("data.cache_dir", "features.threads", "features.buffer", "train.threads", "train.buffer",
+         "train.keep")
+PATHS = ("data.root", "data.queries", "data.cache_dir", "features.weights")  # made absolute
 FLAG_USERS = {"config": ["train"], "exported": ["eval"], "input": ["extract"],
               "output": ["extract", "export"]}
 
@@ -122,6 +127,7 @@ def resolve(config_flag, workdir: str, mode: str) -> tuple[ml_collections.Config
   if mode == "train":
     if config is None:
       raise ConfigError("which experiment? For example --config=experiments/tca.py")
+    _make_absolute(config)
     path = pathlib.Path(workdir) if workdir else _default_workdir(config)
     return config.lock(), path
   if not workdir:
@@ -132,12 +138,28 @@ def resolve(config_flag, workdir: str, mode: str) -> tuple[ml_collections.Config
   return ml_collections.ConfigDict(_read(file)), pathlib.Path(workdir)
 
 
+def _make_absolute(config) -> None:
+  """Lets a run be evaluated from any folder."""
+  for name in PATHS:
+    group, _, key = name.partition(".")
+    value = config[group].get(key)
+    if value:
+      config[group][key] = os.path.abspath(os.path.expanduser(value))
+
+
 def _default_workdir(config) -> pathlib.Path:
   """A folder for each distinct config, so that ablations never overwrite each other."""
   file, _, preset = (_config_spec(sys.argv) or "run").partition(":")
   name = "-".join(p for p in (pathlib.Path(file).stem, preset) if p)
-  digest = hashlib.sha256(to_json(config).encode()).hexdigest()[:8]
+  text = json.dumps(_values(config), sort_keys=True)
+  digest = hashlib.sha256(text.encode()).hexdigest()[:8]
   return pathlib.Path("runs") / f"{name}-{digest}"
+
+
+def _values(config) -> dict:
+  """The values, by dotted name, that decide what a run computes."""
+  flat = _flat(json.loads(to_json(config)))
+  return {k: v for k, v in flat.items() if k not in INERT}
 
 
 def to_json(config) -> str:
@@ -146,7 +168,7 @@ def to_json(config) -> str:
 
 
 def claim(config, workdir: pathlib.Path, first: bool) -> contextlib.AbstractContextManager:
-  """Makes the run's folder, with the resolved config in it, for this process and no other.
+  """Makes the run's folder, and keeps other processes out of it.
 
   Args:
     first: whether this is the first process of the run.
@@ -157,9 +179,10 @@ def claim(config, workdir: pathlib.Path, first: bool) -> contextlib.AbstractCont
   Raises:
     ConfigError: the folder can't be written, is in use, or belongs to another config.
   """
-  file, text = workdir / "config.json", to_json(config)
+  file = workdir / "config.json"
   if file.is_file():
-    before, now = _flat(_read(file)), _flat(json.loads(text))
+    before = _values(ml_collections.ConfigDict(_read(file)))
+    now = _values(config)
     changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
     if changed:
       shown = ", ".join(f"{k} ({before.get(k)} there, {now.get(k)} now)" for k in changed[:4])
@@ -169,18 +192,21 @@ def claim(config, workdir: pathlib.Path, first: bool) -> contextlib.AbstractCont
     return contextlib.nullcontext()
   make_folder(workdir, "--workdir")
   try:
-    held = lock.hold(workdir / ".lock", wait=False)
-    if not file.exists():
-      temporary = file.with_suffix(".tmp")
-      temporary.write_text(text)
-      os.replace(temporary, file)
+    return lock.hold(workdir / ".lock", wait=False)
   except BlockingIOError as e:
     raise ConfigError(f"--workdir={workdir}: another process is at work here; wait for it, or "
                       "choose another --workdir") from e
   except OSError as e:
     raise ConfigError(f"--workdir={workdir}: can't write here ({e.strerror.lower()}); choose "
                       "another --workdir") from e
-  return held
+
+
+def record(config, workdir: pathlib.Path) -> None:
+  """Writes the resolved config into the run's folder: from now on it is this config's."""
+  file = workdir / "config.json"
+  temporary = file.with_suffix(".tmp")
+  temporary.write_text(to_json(config))
+  os.replace(temporary, file)
 
 
 def make_folder(path: pathlib.Path, flag: str) -> None:
@@ -198,7 +224,7 @@ def writing(place: pathlib.Path):
   try:
     yield
   except OSError as e:
-    if e.filename is not None:
+    if e.filename is not None or e.errno == errno.EPIPE:
       raise
     raise ConfigError(f"{place}: can't write here ({one_line(e)}); free some space, and run again "
                       "to continue") from e

@@ -12,7 +12,6 @@ ArrayRecord would need our code to decode. A row a video:
 The schema's metadata key `vssl_jax` holds JSON: run, step, frames a second, dimension.
 """
 
-import glob
 import json
 import os
 import pathlib
@@ -55,23 +54,25 @@ def find_videos(source: str) -> list[Video]:
   return [Video(folder.video_id(p, path), str(p)) for p in found]
 
 
-def write(model, state, step: int, videos: list[Video], output: pathlib.Path) -> dict[str, int]:
+def write(model, state, origin: dict, videos: list[Video], output: pathlib.Path) -> dict[str, int]:
   """Decodes, embeds and writes all videos; resumes from `output`.*.partial after an interruption.
+
+  Args:
+    origin: `run` and `step`, for the file's metadata.
 
   Returns:
     Counts: `videos`, `frames`, `bad`.
   """
-  made_from = features.fingerprint(model.config.features, videos)
-  partial = output.with_name(f"{output.name}.{made_from[:8]}.partial")
-  for old in output.parent.glob(f"{glob.escape(output.name)}.*.partial"):
-    if old != partial:  # of other videos
-      shutil.rmtree(old)
-  meta = {"fingerprint": made_from}
+  settings = features.settings_digest(model.config.features)
+  keys = {v.id: features.key(v) for v in videos}
+  partial = output.with_name(f"{output.name}.{settings[:8]}.partial")
+  meta = {"settings": settings}
   with StoreWriter(partial, model.extractor.dim, meta, setting="--output") as writer:
-    left = [v for v in videos if v.id not in writer.done]
-    features.extract(model.extractor, left, writer.append, writer.reject, name="extract")
-  store = Store(partial)
-  info = {"step": step, "fps": model.config.features.fps, "dim": model.dim}
+    left = [v for v in videos if keys[v.id] not in writer.done]
+    features.extract(model.extractor, left, lambda i, x: writer.append(keys[i], x),
+                     lambda i, reason: writer.reject(keys[i], reason), name="extract")
+  store = Store(partial).view(keys)
+  info = {**origin, "fps": model.config.features.fps, "dim": model.dim}
   counts = _write_parquet(model, state, store, videos, output, info)
   shutil.rmtree(partial)
   return counts

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from data_pipelines import frames as frame_pipeline
+from data_pipelines import lock
 from data_pipelines.errors import DataError
 from data_pipelines.records import RetrievalData, Video
 from data_pipelines.store import Store, StoreWriter, View
@@ -44,9 +45,12 @@ class Extractor:
           weights=config.weights, seed=config.seed, dtype=config.dtype)
       self.variables = _variables(self._features)
       frame = jax.ShapeDtypeStruct((1, config.crop, config.crop, 3), "uint8")
-      jax.eval_shape(self._features.apply, self.variables, frame)
+      out = jax.eval_shape(self._features.apply, self.variables, frame)
     except ValueError as e:
       raise ConfigError(f"features: {e}") from e
+    if out.ndim != 2:
+      raise ConfigError(f"features.pooling={config.pooling!r} keeps regions apart, and videos are "
+                        "compared by frames here; choose another")
     self.dim = self._features.dim
     if config.whiten > self.dim:
       raise ConfigError(f"features.whiten={config.whiten} is more than the {self.dim} dimensions "
@@ -108,14 +112,14 @@ def prepare(config, data: RetrievalData, extractor: Extractor, known=None) -> tu
       made with another whitening than `known`.
   """
   videos = [data.videos[i] for i in dict.fromkeys([*data.train_ids, *data.eval_ids])]
-  keys = {v.id: _key(v) for v in videos}
-  settings = _settings(config.features)
+  keys = {v.id: key(v) for v in videos}
+  settings = settings_digest(config.features)
   folder = cache_folder(config.data.cache_dir) / "features" / f"{data.name}-{settings}"
   _extract_missing(extractor, folder / "raw", videos, keys, {"settings": settings},
                    _bad_videos(data, config.data.max_bad_fraction))
   raw = Store(folder / "raw").view(keys)
   c = config.features
-  made_from = _digest(c.whiten, c.whiten_frames, c.seed, [keys[i] for i in data.train_ids])
+  made_from = digest(c.whiten, c.whiten_frames, c.seed, [keys[i] for i in data.train_ids])
   white = _whitening(folder / f"whitening-{made_from}.npz", raw, data.train_ids, c, known)
   return _whiten(folder / f"whitened-{made_from}", raw, white, keys), white
 
@@ -125,14 +129,14 @@ def _extract_missing(extractor, folder, videos, keys, meta, check) -> None:
   process, count = jax.process_index(), jax.process_count()
   with StoreWriter(folder, extractor.dim, meta, (process, count)) as writer:
     before = Store(folder)
-    check(before.view(keys).rejected)
-    known = {*before, *before.rejected}
     # A file may come twice. What is whose must not depend on what others have written meanwhile.
     mine = list({keys[v.id]: v for v in videos}.values())[process::count]
-    left = [v for v in mine if keys[v.id] not in known]
+    # Rejected videos are tried again: the cause may be gone.
+    left = [v for v in mine if keys[v.id] not in before]
 
     def reject(video_id: str, reason: str) -> None:
-      writer.reject(keys[video_id], reason)
+      if before.rejected.get(keys[video_id]) != reason:
+        writer.reject(keys[video_id], reason)
       check({video_id: reason})
 
     if left:
@@ -160,8 +164,10 @@ def _bad_videos(data: RetrievalData, max_fraction: float) -> Callable[[dict[str,
 
 def _whitening(path: pathlib.Path, raw: View, train_ids: Sequence[str], config, known):
   """The whitening in the file `path`; the first process makes it: `known`, or fitted."""
-  if jax.process_index() == 0 and not path.exists():
-    whitening.save(fit_whitening(raw, train_ids, config) if known is None else known, path)
+  if jax.process_index() == 0:
+    with lock.hold(path.with_suffix(".lock"), wait=True):  # runs that share a cache fit it once
+      if not path.exists():
+        whitening.save(fit_whitening(raw, train_ids, config) if known is None else known, path)
   parallel.barrier("whitening")
   white = whitening.load(path)
   # Components are free in sign: another fit, on another machine, would be of no use to the model.
@@ -205,15 +211,13 @@ def _whiten(folder: pathlib.Path, raw: View, white, keys: dict[str, str]) -> Vie
   apply = whitener(white)
   if jax.process_index() == 0:
     with StoreWriter(folder, white.components.shape[1], {}) as writer:
-      for video_id, key in keys.items():
-        if key in writer.done:
-          continue
-        if video_id in raw.rejected:
-          writer.reject(key, raw.rejected[video_id])
-        else:
-          writer.append(key, apply(raw[video_id]))
+      for video_id, stored in keys.items():
+        if video_id in raw and stored not in writer.done:
+          writer.append(stored, apply(raw[video_id]))
   parallel.barrier("whitened")
-  return Store(folder).view(keys)
+  view = Store(folder).view(keys)
+  view.rejected = raw.rejected
+  return view
 
 
 def cache_folder(path: str) -> pathlib.Path:
@@ -224,28 +228,29 @@ def cache_folder(path: str) -> pathlib.Path:
   return pathlib.Path(home) / "vssl_jax"
 
 
-def fingerprint(config, videos: Sequence[Video]) -> str:
-  """A hash of all that decides what the raw features of some videos are."""
-  return _digest(_settings(config), [_key(v) for v in videos])
-
-
-def _settings(config) -> str:
+def settings_digest(config) -> str:
   """A hash of all that decides what the raw features of a file are."""
   ignored = ("threads", "buffer", "whiten", "whiten_frames")
   settings = {k: v for k, v in config.to_dict().items() if k not in ignored}
   if config.weights:
-    settings["weights"] = _file_state(config.weights)
-  return _digest(VERSION, settings)
+    settings["weights"] = file_digest(config.weights)
+  return digest(VERSION, settings)
 
 
-def _key(video: Video) -> str:
+def key(video: Video) -> str:
   """A name for what a video shows: its file as it is now, the part, the edit."""
-  return _digest(_file_state(video.path), video.start, video.end, video.edit_seed)
+  return digest(_file_state(video.path), video.start, video.end, video.edit_seed)
 
 
-def _digest(*parts) -> str:
+def digest(*parts) -> str:
   text = json.dumps(parts, sort_keys=True, default=str)
   return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def file_digest(path: str) -> str:
+  """A hash of a file's content."""
+  with open(path, "rb") as f:
+    return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def _file_state(path: str) -> list:

@@ -33,6 +33,9 @@ def train(config, workdir: pathlib.Path) -> None:
     workflow, model = load(config)
     model.check()
     task = workflow.Task(model, workdir)
+    if jax.process_index() == 0:
+      cli.record(config, workdir)  # not before: a config that can't be run claims no folder
+      task.save(workdir)
     initial = model.init_state()
     with cli.Stop() as stop:
       state = _fit(task, initial, workdir, stop)
@@ -123,9 +126,11 @@ def extract(config, workdir: pathlib.Path, source: str, output: str) -> None:
   _, model = load(config)
   step, state = model.newest(workdir)
   with cli.writing(pathlib.Path(output)):
-    counts = extraction.write(model, state, step, videos, pathlib.Path(output))
+    origin = {"run": workdir.absolute().name, "step": step}
+    counts = extraction.write(model, state, origin, videos, pathlib.Path(output))
   print(f"{output}: {counts['videos']} videos, {counts['frames']} frames, "
-        f"{counts['bad']} that could not be read")
+        f"{counts['bad']} that could not be read" + (", see its column error" if counts["bad"]
+                                                     else ""))
 
 
 def say(text: str) -> None:

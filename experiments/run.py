@@ -65,6 +65,8 @@ def run() -> None:
   warnings.filterwarnings("ignore", category=UserWarning, module="orbax")
   try:
     app.run(main, flags_parser=cli.parse_flags)
+  except BrokenPipeError:  # whoever read the output has seen enough
+    os._exit(0)
   except (ConfigError, DataError, OSError, FloatingPointError) as e:
     if "--debug" in sys.argv:
       raise

@@ -73,7 +73,7 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   c.data.name = "procedural"
   c.data.update(seed=0, size=128, fps=8, n_train_families=100, n_train_edits=2, n_background=300,
                 n_queries=24, n_distractors=100, difficulty=1.0)
-  c.features.update(backbone="resnet18", width=32, short_side=128, crop=112, whiten=128)
+  c.features.update(backbone="resnet18", width=32, short_side=128, crop=112, whiten=192)
   c.pairs.update(length=16, negatives=4)
   c.method.args.update(heads=4, feed_forward=256, bank_size=1024)
   c.optim.update(learning_rate=3e-4)
@@ -86,11 +86,13 @@ def folder(c: ml_collections.ConfigDict) -> None:
   c.data.root = config_dict.placeholder(str)
   c.data.queries = ""  # a folder or list of videos to look up; "" for the held-out ones
   c.data.n_edits = 4
+  c.data.n_eval_edits = 3
+  c.data.max_videos = 0  # 0 for all; a few, to try things out
   c.data.holdout = 0.2
   c.data.seed = 0
   c.data.max_bad_fraction = 0.2
   c.features.update(backbone="resnet18", width=32, short_side=128, crop=112, whiten=64)
-  c.pairs.update(length=16, negatives=8)
+  c.pairs.update(length=16, negatives=1)
   c.method.args.update(heads=4, feed_forward=256, bank_size=512)
   c.optim.update(learning_rate=3e-4)
   c.train.update(steps=400, batch=32, eval_every=100, checkpoint_every=100)

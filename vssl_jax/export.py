@@ -94,6 +94,6 @@ def _named(exported) -> dict[str, Any]:
 
 
 def _write(path: pathlib.Path, data: bytes) -> None:
-  temporary = path.with_name(path.name + ".tmp")
+  temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
   temporary.write_bytes(data)
   os.replace(temporary, path)

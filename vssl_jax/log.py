@@ -21,15 +21,33 @@ def progress(items: Iterable | None = None, *, name: str, total: int | None = No
 
   Of several processes only the first shows it.
   """
-  interval = 0.1 if sys.stderr.isatty() else 5.0
+  terminal = sys.stderr.isatty()
   return tqdm.tqdm(items, desc=name, total=total, unit=f" {unit}" if unit else "it",
-                   initial=initial, mininterval=interval, dynamic_ncols=True, file=sys.stderr,
-                   disable=jax.process_index() > 0)
+                   initial=initial, mininterval=0.1 if terminal else 5.0, dynamic_ncols=terminal,
+                   file=sys.stderr if terminal else _Lines(), disable=jax.process_index() > 0)
+
+
+class _Lines:
+  """A stream on stderr on which a bar's next state stands below the one before, not over it."""
+
+  def write(self, text: str) -> None:
+    if text.strip():
+      sys.stderr.write(text.strip("\r\n ") + "\n")
+
+  def flush(self) -> None:
+    sys.stderr.flush()
 
 
 def write(line: str) -> None:
   """Prints a line without tearing the progress bar."""
   tqdm.tqdm.write(line, file=sys.stderr)
+
+
+def check_finite(step: int, loss: float) -> None:
+  """Raises FloatingPointError, with what to do, if the loss is no finite number."""
+  if not math.isfinite(loss):
+    raise FloatingPointError(
+        f"the loss is {loss} at step {step}; lower optim.learning_rate, or set optim.clip")
 
 
 class Log:
@@ -62,10 +80,7 @@ class Log:
     if self._file:
       self._file.write(json.dumps({"step": step, **row}) + "\n")
       self._file.flush()
-    if not math.isfinite(row.get("loss", 0.0)):
-      raise FloatingPointError(
-          f"the loss is {row['loss']} at step {step}; lower optim.learning_rate, "
-          "or set optim.clip")
+    check_finite(step, row.get("loss", 0.0))
     if self._file:
       values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items()]
       event = Event(step=step, wall_time=time.time(), summary=Summary(value=values))

@@ -5,6 +5,7 @@ loss sees the global batch and XLA inserts the collectives. Numbers don't depend
 devices, beyond the order of floating-point sums.
 """
 
+import re
 from collections.abc import Callable
 
 import jax
@@ -33,10 +34,15 @@ def initialise(coordinator: str = "", processes: int = 0, process_id: int = -1) 
       raise ConfigError(f"--coordinator=auto: {e}; give --coordinator=HOST:PORT, --processes and "
                         "--process_id") from e
     return
+  if not re.fullmatch(r".+:\d+", coordinator):
+    raise ConfigError(f'--coordinator={coordinator} should be HOST:PORT of process 0, or "auto"')
   if processes < 1 or not 0 <= process_id < processes:
     raise ConfigError(f"--coordinator={coordinator} needs --processes=N and --process_id=0..N-1, "
                       f"not {processes} and {process_id}")
-  jax.distributed.initialize(coordinator, processes, process_id)
+  try:
+    jax.distributed.initialize(coordinator, processes, process_id)
+  except RuntimeError as e:
+    raise ConfigError(f"--coordinator={coordinator}: {e}") from e
 
 
 def barrier(name: str) -> None:
@@ -91,7 +97,8 @@ def host_fn(fn: Callable, mesh: Mesh, *, batch: int) -> Callable:
   processes each passes the same rows and gets all results.
 
   Args:
-    fn: from a tree of arrays [B, ...] to a tree of arrays [B, ...].
+    fn: from a tree of arrays [B, ...], and any further arguments, to a tree of arrays [B, ...].
+      Parameters that change are best further arguments: what `fn` closes over is compiled in.
     batch: most rows at a time, rounded up to such a size.
   """
   def size(rows: int) -> int:
@@ -104,7 +111,7 @@ def host_fn(fn: Callable, mesh: Mesh, *, batch: int) -> Callable:
   def put(x):
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
-  def block(inputs, start):
+  def block(inputs, args, start):
     rows = jax.tree.map(lambda x: np.asarray(x[start:start + batch]), inputs)
     n = jax.tree.leaves(rows)[0].shape[0]
     missing = size(n) - n
@@ -112,14 +119,14 @@ def host_fn(fn: Callable, mesh: Mesh, *, batch: int) -> Callable:
     def pad(x):
       return np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) if missing else x
 
-    out = jitted(jax.tree.map(lambda x: put(pad(x)), rows))
+    out = jitted(jax.tree.map(lambda x: put(pad(x)), rows), *args)
     return jax.tree.map(lambda x: np.asarray(x)[:n], out)
 
-  def call(inputs):
+  def call(inputs, *args):
     n = jax.tree.leaves(inputs)[0].shape[0]
     if n == 0:
       raise ValueError("no rows to compute on")
-    blocks = [block(inputs, start) for start in range(0, n, batch)]
+    blocks = [block(inputs, args, start) for start in range(0, n, batch)]
     return jax.tree.map(lambda *x: np.concatenate(x), *blocks)
 
   return call

@@ -10,7 +10,7 @@ import optax
 
 from vssl_jax import parallel
 from vssl_jax.checkpoint import Checkpoints
-from vssl_jax.log import Log, progress
+from vssl_jax.log import Log, check_finite, progress
 from vssl_jax.types import Method, TrainState
 
 
@@ -68,13 +68,15 @@ def fit(state: TrainState, step_fn: Callable, batches: Iterable, *, steps: int, 
       row = {}
       if done % log_every == 0 or done == steps:
         row = {k: float(v) for k, v in jax.device_get(metrics).items()} | meter.read()
-        bar.set_postfix(loss=f"{row['loss']:.3f}", wait=f"{row['data_wait_fraction']:.0%}")
+        shown = f"loss {row['loss']:.3f}, waiting for data {row['data_wait_fraction']:.0%}"
+        bar.set_postfix_str(shown, refresh=False)
       if evaluate and eval_every and done % eval_every == 0 and done < steps:
         with meter.paused():
           row |= evaluate(state)
       if row:
         log.write(done, row)
       if done % checkpoint_every == 0 and done < steps:
+        check_finite(done, float(metrics["loss"]))  # the same command would continue from a NaN
         checkpoints.save(done, state, {"next_step": done})
   checkpoints.wait()
   if int(state.step) != checkpoints.latest:

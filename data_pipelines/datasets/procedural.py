@@ -27,7 +27,8 @@ RENDER_VERSION = 3  # part of the folder's name; a change of any pixel or plan n
 INDEX = "index.json"
 _NOTE = (
   "Synthetic videos drawn from a seed, in the form of FIVR-200K; the numbers compare methods and "
-  "settings on this set only and say nothing about real videos."
+  "settings on this set only and say nothing about real videos. Training and evaluation share the "
+  "pool of filler shots, and no scene."
 )
 
 

@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import json
+import os
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -9,6 +11,7 @@ import jax
 import numpy as np
 
 from data_pipelines import pipeline
+from data_pipelines.errors import DataError
 from data_pipelines.records import RetrievalData
 from experiments import features, registry
 from vssl_jax import checkpoint, export, optim, parallel, train
@@ -41,11 +44,14 @@ class Model:
   def __init__(self, config, mesh):
     self.config, self.mesh = config, mesh
     registry.check_least(config, LEAST)
+    registry.module("data_pipelines.datasets", config.data.name, "data.name", "make")
     self.method = registry.make("vssl_jax.methods", config.method.name, "method.name",
                                 **config.method.args)
     self.tx = optim.make(steps=config.train.steps, **config.optim)
     self.extractor = features.Extractor(config.features)
     self.whitening = None
+    self._embed = parallel.host_fn(lambda inputs, *state: self.method.embed(*state, inputs), mesh,
+                                   batch=config.embed.batch)
 
   def check(self) -> None:
     """Raises ConfigError where training could not begin, before any video is read."""
@@ -68,6 +74,12 @@ class Model:
       raise ConfigError(f"method.name={c.method.name!r}: {e}") from e
 
   @property
+  def weights(self) -> str:
+    """A hash of the backbone's weights file, or ""."""
+    path = self.config.features.weights
+    return features.file_digest(path) if path else ""
+
+  @property
   def dim(self) -> int:
     """Size of the method's input descriptors."""
     return self.whitening.components.shape[1]
@@ -83,16 +95,16 @@ class Model:
     path = workdir / "whitening.npz"
     if not path.is_file():
       raise ConfigError(f"--workdir={workdir} has no checkpoint yet; train it first")
+    check_origin(workdir, {"features.weights": self.weights})
     self.whitening = whitening.load(path)
     return checkpoint.load_state(workdir / "checkpoints", self.init_state())
 
   def embed(self, state) -> Callable:
     """The live model as a host function."""
-    fn = functools.partial(self.method.embed, state.params, state.aux)
-    return parallel.host_fn(fn, self.mesh, batch=self.config.embed.batch)
+    return lambda inputs: self._embed(inputs, state.params, state.aux)
 
   def exported(self, path: pathlib.Path) -> Callable:
-    """An exported model as a host function."""
+    """An exported model, `embed.jaxexport`, as a host function."""
     return parallel.host_fn(export.load(path), self.mesh, batch=self.config.embed.batch)
 
   def export(self, state, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -119,12 +131,33 @@ class Task:
                                   "evals.retrieval.name", self.data, **settings.args)
     self._examples(self.data.videos)  # complains now, not when all videos are decoded
     evaluator({})
+    check_origin(workdir, self._origin)
     path = workdir / "whitening.npz"
     known = whitening.load(path) if path.is_file() else None
     self.store, model.whitening = features.prepare(self.config, self.data, model.extractor, known)
-    if known is None and jax.process_index() == 0:
-      whitening.save(model.whitening, path)
     self.evaluator = evaluator(self.store)
+    self._check_evaluation()
+
+  def _check_evaluation(self) -> None:
+    """Raises DataError, before training, where no number could be computed after it."""
+    for query, labels in self.data.annotation.items():
+      if query in self.store and any(i in self.store for ids in labels.values() for i in ids):
+        return
+    raise DataError(f"{self.data.name}: no held-out query has a match that can be read; mend the "
+                    "files named above, or hold out others with another data.seed")
+
+  def save(self, workdir: pathlib.Path) -> None:
+    """Writes what the run's other modes need besides config and checkpoints."""
+    whitening.save(self.model.whitening, workdir / "whitening.npz")
+    temporary = workdir / "origin.tmp"
+    temporary.write_text(json.dumps(self._origin, indent=1))
+    os.replace(temporary, workdir / "origin.json")
+
+  @property
+  def _origin(self) -> dict[str, str]:
+    """What a run depends on and its config only names; see `check_origin`."""
+    keys = [features.key(self.data.videos[i]) for i in self.data.train_ids]
+    return {"features.weights": self.model.weights, "data": features.digest(keys)}
 
   def batches(self, first_step: int = 0) -> Iterator:
     """This process's training batches from a step on."""
@@ -144,6 +177,16 @@ class Task:
   def baselines(self, initial) -> dict[str, Callable]:
     """Rows of the table that need no training: name -> embed."""
     return {"mean-pooled features": mean_pool, "untrained TCA": self.model.embed(initial)}
+
+
+def check_origin(workdir: pathlib.Path, origin: dict[str, str]) -> None:
+  """Raises ConfigError where weights or training videos are no longer those of the run."""
+  file = workdir / "origin.json"
+  before = json.loads(file.read_text()) if file.is_file() else origin
+  changed = [name for name, value in origin.items() if before[name] != value]
+  if changed:
+    raise ConfigError(f"--workdir={workdir}: the files behind {' and '.join(changed)} have changed "
+                      "since this run began; bring them back, or train anew in another --workdir")
 
 
 def load_data(config) -> RetrievalData:

@@ -50,10 +50,11 @@ def train(workdir, cache, config: str = "experiments/tca.py", tiny: dict = TINY,
 
 
 def environment(devices: int = 1, **more: str) -> dict[str, str]:
-  """The environment of a run, with compilations shared between processes."""
+  """The environment of a run: compilations are quick, and shared between processes."""
   return os.environ | {
       "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT),
-      "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+      "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
+                   "--xla_backend_optimization_level=0",
       "JAX_COMPILATION_CACHE_DIR": str(CACHE),
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
       "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"} | more

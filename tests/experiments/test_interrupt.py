@@ -149,7 +149,7 @@ def test_a_second_run_in_the_same_folder_is_refused(cache, server, tmp_path):
   workdir = tmp_path / "run"
   argv = harness.train(workdir, cache)
   process = harness.Process(*argv)
-  assert process.until((workdir / "config.json").exists)
+  assert process.until((workdir / ".lock").exists)
   second = server.run(*argv)
   assert second.status == 2
   assert f"--workdir={workdir}: another process is at work here" in second.err

@@ -117,7 +117,8 @@ def make(*, layers: int = 1, heads: int = 8, feed_forward: int = 2048, dropout: 
 
   def embed(params, aux, inputs):
     del aux
-    return model.apply({"params": params}, inputs["x"], inputs["length"])
+    with jax.default_matmul_precision("highest"):  # scores are compared, and must not depend on GPU
+      return model.apply({"params": params}, inputs["x"], inputs["length"])
 
   return Method(init, loss_fn, embed)
 

@@ -151,7 +151,7 @@ def save(params: Whitening, path: str | pathlib.Path) -> None:
   """Writes a whitening as `.npz`, whole or not at all."""
   _check_suffix(path)
   fields = {f.name: np.asarray(getattr(params, f.name)) for f in dataclasses.fields(Whitening)}
-  temporary = pathlib.Path(path).with_suffix(".tmp.npz")
+  temporary = pathlib.Path(path).with_suffix(f".{os.getpid()}.tmp.npz")
   np.savez(temporary, **fields)
   os.replace(temporary, path)
 
