@@ -284,3 +284,22 @@ def test_an_interrupted_run_of_tca_equals_a_straight_one_to_the_last_bit(tmp_pat
   assert isinstance(state, TrainState)
   assert same(state, straight)
   assert_same_rows(read(tmp_path / "parts"), read(tmp_path / "straight"))
+
+
+def test_a_loss_that_is_no_number_never_gets_into_a_checkpoint(tmp_path):
+  """It comes between two rows of the log, just before a checkpoint."""
+  mesh, tx = parallel.mesh(), optax.sgd(0.1)
+  method = toy()
+  step = train.make_step(method, tx, mesh)
+  state = train.init_state(method, tx, next(toy_batches()), 0, mesh)
+
+  def source():
+    for i, batch in enumerate(toy_batches()):
+      yield batch * (np.nan if i == 5 else 1)
+
+  with (Checkpoints(tmp_path / "checkpoints") as checkpoints, logs.Log(tmp_path) as log,
+        pytest.raises(FloatingPointError, match="at step 6")):
+    train.fit(state, step, source(), steps=20, batch=BATCH, mesh=mesh, log=log,
+              checkpoints=checkpoints, checkpoint_every=3, log_every=20)
+  with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    assert checkpoints.latest == 3

@@ -1,0 +1,90 @@
+"""What stored features depend on, and what a run's folder and its values depend on."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+
+from data_pipelines.records import Video
+from data_pipelines.store import Store, StoreWriter
+from experiments import cli, features, tca
+from experiments.workflows import retrieval
+from vssl_jax.types import ConfigError
+
+
+def config(**values):
+  c = tca.get_config()
+  for name, value in values.items():
+    group, _, key = name.partition("__")
+    c[group][key] = value
+  return c
+
+
+def test_settings_that_leave_raw_features_alone_leave_their_folder_alone():
+  same = [config(features__whiten=7), config(features__threads=5), config(data__seed=3)]
+  other = [config(features__crop=96), config(features__width=8), config(features__fps=2.0)]
+  first = features.settings_digest(config().features)
+  assert all(features.settings_digest(c.features) == first for c in same)
+  digests = {features.settings_digest(c.features) for c in other}
+  assert first not in digests
+  assert len(digests) == len(other)
+
+
+def test_weights_count_by_content_not_by_name_or_time(tmp_path):
+  a, b = tmp_path / "a", tmp_path / "b"
+  a.write_bytes(b"one")
+  b.write_bytes(b"one")
+  os.utime(b, (0, 0))
+  digest = {p: features.settings_digest(config(features__weights=str(p)).features) for p in (a, b)}
+  before = digest[a]
+  a.write_bytes(b"two")
+  assert features.file_digest(str(b)) == features.file_digest(str(b))
+  assert features.settings_digest(config(features__weights=str(a)).features) != before
+
+
+def test_a_video_is_known_by_file_part_and_edit(tmp_path):
+  path = tmp_path / "v.mp4"
+  path.write_bytes(b"12")
+  video = Video("v", str(path))
+  keys = {features.key(v) for v in (
+      video, dataclasses.replace(video, start=1.0), dataclasses.replace(video, end=2.0),
+      dataclasses.replace(video, edit_seed=0))}
+  assert len(keys) == 4
+  assert features.key(dataclasses.replace(video, id="other name")) == features.key(video)
+  path.write_bytes(b"123")
+  assert features.key(video) not in keys
+
+
+def test_a_video_that_could_be_read_in_the_end_is_no_longer_rejected(tmp_path):
+  with StoreWriter(tmp_path, 2, {}, (1, 2)) as writer:
+    writer.reject("a", "permission denied")
+  assert Store(tmp_path).rejected == {"a": "permission denied"}
+  with StoreWriter(tmp_path, 2, {}, (0, 2)) as writer:  # an earlier shard
+    writer.append("a", np.ones((1, 2), np.float32))
+  store = Store(tmp_path)
+  assert list(store) == ["a"]
+  assert store.rejected == {}
+  view = store.view({"name": "a", "absent": "b"})
+  assert list(view) == ["name"]
+  np.testing.assert_array_equal(view["name"], np.ones((1, 2)))
+
+
+def test_a_run_notices_other_weights_and_other_videos(tmp_path):
+  origin = {"features.weights": "x", "data": "y"}
+  retrieval.check_origin(tmp_path, origin)  # a new run
+  (tmp_path / "origin.json").write_text('{"features.weights": "x", "data": "z"}')
+  retrieval.check_origin(tmp_path, {"features.weights": "x"})
+  with pytest.raises(ConfigError, match="files behind data have changed"):
+    retrieval.check_origin(tmp_path, origin)
+
+
+def test_threads_and_cache_make_no_other_run(tmp_path, monkeypatch):
+  monkeypatch.setattr("sys.argv", ["run", "--config=experiments/tca.py"])
+  first, same = config(), config(train__threads=9, data__cache_dir="/elsewhere")
+  assert cli._default_workdir(first) == cli._default_workdir(same)
+  assert cli._default_workdir(first) != cli._default_workdir(config(train__steps=7))
+  cli.record(first, tmp_path)
+  cli.claim(same, tmp_path, first=False)
+  with pytest.raises(ConfigError, match=r"train\.steps \(500 there, 7 now\)"):
+    cli.claim(config(train__steps=7), tmp_path, first=False)
