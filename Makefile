@@ -26,7 +26,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run-$(EXTRAS): setup.cfg requirements.lock | $(VENV)/bin/python
-	$(INSTALL) ".[$(EXTRAS)]"
+	$(INSTALL) ".$(if $(EXTRAS),[$(EXTRAS)])"
 	touch $@
 
 $(VENV)/.test-$(EXTRAS): setup.cfg requirements.lock | $(VENV)/bin/python
