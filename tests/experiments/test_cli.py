@@ -100,7 +100,7 @@ SETTINGS = {  # setting -> what the error says; a second setting after a space
     "features.crop=100": "features.crop=100 is more than features.short_side=64",
     "features.fps=0.0": "features.fps=0.0 must be above 0",
     "features.whiten=1000": "features.whiten=1000 is more than the 120 dimensions",
-    "features.weights=none.pth": "features.weights=none.pth: no such file; name a ResNet",
+    "features.weights=none.pth": "none.pth: no such file; name a ResNet",
     "features.width=0": "features.width=0 must be at least 1",
     "optim.schedule=linear": "optim.schedule='linear' is unknown; choose one of cosine, constant",
     "optim.learning_rate=-1.0": "optim.learning_rate=-1.0 must be at least 0",
