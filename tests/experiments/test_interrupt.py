@@ -44,7 +44,7 @@ def described_videos(cache: pathlib.Path) -> list[str]:
 
 def processes_about(text: str) -> list[str]:
   """Command lines, other than this process's, that contain `text`."""
-  lines = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True).stdout
+  lines = subprocess.run(["ps", "-eww", "-o", "pid=,args="], capture_output=True, text=True).stdout
   return [line for line in lines.splitlines()
           if text in line and int(line.split()[0]) != os.getpid()]
 

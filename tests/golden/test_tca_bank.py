@@ -37,6 +37,8 @@ def side(data, key, step):
   stored = data[f"len_{key}"][step]
   assert (stored == np.round(stored)).all(), f"len_{key} holds lengths that are no whole numbers"
   length = jnp.asarray(stored, jnp.int32)
+  padding = np.arange(x.shape[-2]) >= stored[..., None]
+  assert not x[padding].any(), f"{key} is not zero after its lengths"
   return {"x": x, "length": length, "group": jnp.full(length.shape, -1, jnp.int32)}
 
 

@@ -72,6 +72,7 @@ def test_garbage_in_padding_changes_nothing(golden_dir):
     x, length = data["x"].transpose(0, 2, 1).copy(), data["lens"]
     noise = np.random.default_rng(0).standard_normal(x.shape).astype(np.float32)
     padding = np.arange(x.shape[1])[None, :] >= length[:, None]
+    assert not x[padding].any(), f"{name}: x is not zero after its lengths"
     x[padding] = 50 * noise[padding]
     model = matching_model(params, data)
     out = model.apply({"params": params}, x, length)
