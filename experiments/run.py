@@ -9,11 +9,13 @@ A run lives in its --workdir: resolved config, checkpoints, metrics, results, ex
 same command again continues an interrupted run; a finished one says so.
 """
 
+import contextlib
 import logging
 import os
 import pathlib
 import signal
 import sys
+import traceback
 import warnings
 
 from absl import app, flags
@@ -67,19 +69,22 @@ def run() -> None:
     app.run(main, flags_parser=cli.parse_flags)
   except BrokenPipeError:  # whoever read the output has seen enough
     os._exit(0)
-  except (ConfigError, DataError, OSError, FloatingPointError) as e:
-    if "--debug" in sys.argv:
-      raise
-    _leave(2, f"error: {cli.one_line(e)}")
   except KeyboardInterrupt:
     _leave(0, "stopped; the same command continues from here")
+  except (ConfigError, DataError, OSError, FloatingPointError) as e:
+    _leave(2, traceback.format_exc() if "--debug" in sys.argv else f"error: {cli.one_line(e)}")
+  except Exception:
+    _leave(1, traceback.format_exc())
 
 
-def _leave(status: int, line: str) -> None:
-  print(line, file=sys.stderr)
-  sys.stdout.flush()
-  sys.stderr.flush()
-  os._exit(status)  # decoding threads may still hold the interpreter
+def _leave(status: int, text: str) -> None:
+  """Ends the process without the usual exit, which would wait for threads and other processes."""
+  print(text, file=sys.stderr, flush=True)
+  with contextlib.suppress(OSError):  # it may be what has failed
+    sys.stdout.flush()
+  if "vssl_jax.parallel" in sys.modules:
+    sys.modules["vssl_jax.parallel"].let_others_leave()
+  os._exit(status)
 
 
 if __name__ == "__main__":

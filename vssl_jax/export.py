@@ -51,7 +51,7 @@ def save(path: pathlib.Path, fn: Callable, inputs: dict[str, Input], *, outputs:
   exported = jax_export.export(jax.jit(fn), platforms=platforms)(spec)
   data = exported.serialize()
   _write(path, data)
-  page = {
+  contents = {
       "about": about,
       "inputs": {k: {"shape": list(v.shape), "dtype": v.dtype, "meaning": v.meaning}
                  for k, v in inputs.items()},
@@ -64,7 +64,7 @@ def save(path: pathlib.Path, fn: Callable, inputs: dict[str, Input], *, outputs:
       "calling_convention_version": exported.calling_convention_version,
       "sha256": hashlib.sha256(data).hexdigest(),
   }
-  _write(path.with_suffix(".json"), json.dumps(page, indent=1).encode())
+  _write(path.with_suffix(".json"), json.dumps(contents, indent=1).encode())
 
 
 def load(path: pathlib.Path) -> Callable:
@@ -74,19 +74,30 @@ def load(path: pathlib.Path) -> Callable:
     ConfigError: a file is missing or damaged, or this machine's platform was not exported for.
   """
   path = pathlib.Path(path)
-  try:
-    data, page = path.read_bytes(), json.loads(path.with_suffix(".json").read_bytes())
-  except FileNotFoundError as e:
-    raise ConfigError(f"{e.filename}: no such file; make it with --mode=export") from None
-  except ValueError:
-    raise ConfigError(f"{path.with_suffix('.json')} is damaged; make it anew with --mode=export"
-                      ) from None
-  if hashlib.sha256(data).hexdigest() != page.get("sha256"):
+  about = page(path)
+  data = path.read_bytes()
+  if hashlib.sha256(data).hexdigest() != about.get("sha256"):
     raise ConfigError(f"{path} is damaged: its checksum is not the one in {path.stem}.json")
   platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
-  if platform not in page["platforms"]:
-    raise ConfigError(f"{path} was exported for {', '.join(page['platforms'])}, not {platform}")
+  if platform not in about["platforms"]:
+    raise ConfigError(f"{path} was exported for {', '.join(about['platforms'])}, not {platform}")
   return jax.jit(jax_export.deserialize(bytearray(data)).call)
+
+
+def page(path: pathlib.Path) -> dict[str, Any]:
+  """The page beside an exported file; see `save`.
+
+  Raises:
+    ConfigError: the file or its page is missing, or the page is damaged.
+  """
+  beside = pathlib.Path(path).with_suffix(".json")
+  for file in (pathlib.Path(path), beside):
+    if not file.is_file():
+      raise ConfigError(f"{file}: no such file; make it with --mode=export")
+  try:
+    return json.loads(beside.read_bytes())
+  except ValueError:
+    raise ConfigError(f"{beside} is damaged; make it anew with --mode=export") from None
 
 
 def _named(exported) -> dict[str, Any]:

@@ -44,6 +44,8 @@ class Model:
   def __init__(self, config, mesh):
     self.config, self.mesh = config, mesh
     registry.check_least(config, LEAST)
+    if config.seed >= 2**32:
+      raise ConfigError(f"seed={config.seed} must be below {2**32}")
     registry.module("data_pipelines.datasets", config.data.name, "data.name", "make")
     self.method = registry.make("vssl_jax.methods", config.method.name, "method.name",
                                 **config.method.args)
@@ -105,6 +107,10 @@ class Model:
 
   def exported(self, path: pathlib.Path) -> Callable:
     """An exported model, `embed.jaxexport`, as a host function."""
+    inputs = export.page(path)["inputs"]
+    if set(inputs) != {"x", "length"}:
+      raise ConfigError(f"{path} takes {', '.join(inputs)}; name the file that takes x and length, "
+                        "embed.jaxexport")
     return parallel.host_fn(export.load(path), self.mesh, batch=self.config.embed.batch)
 
   def export(self, state, folder: pathlib.Path) -> list[pathlib.Path]:
