@@ -244,6 +244,35 @@ def _flat(tree: dict, prefix: str = "") -> dict:
   return flat
 
 
+class Interrupt:
+  """Makes Ctrl-C and SIGTERM raise KeyboardInterrupt, and remembers them.
+
+  Python drops an exception that a signal raises inside a callback or a destructor, of which there
+  are many below JAX and Grain; `check` then raises it again where it can't be lost.
+  """
+
+  def __init__(self):
+    self._came = False
+
+  def catch(self) -> None:
+    """Installs the handler for both signals."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+      signal.signal(number, self._handle)
+
+  def check(self) -> None:
+    """Raises KeyboardInterrupt if a signal has come."""
+    if self._came:
+      raise KeyboardInterrupt
+
+  def _handle(self, number, frame):
+    del number, frame
+    self._came = True
+    raise KeyboardInterrupt
+
+
+INTERRUPT = Interrupt()
+
+
 class Stop:
   """In `with Stop() as stop:` the first Ctrl-C or SIGTERM makes `stop()` true and does no more.
 

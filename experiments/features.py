@@ -15,6 +15,7 @@ from data_pipelines import lock
 from data_pipelines.errors import DataError
 from data_pipelines.records import RetrievalData, Video
 from data_pipelines.store import Store, StoreWriter, View
+from experiments import cli
 from vssl_jax import log, parallel
 from vssl_jax.convert import resnet as convert
 from vssl_jax.models import frame_features
@@ -92,6 +93,7 @@ def extract(extractor: Extractor, videos: Sequence[Video], append: Callable, rej
   items = extractor.sequences(videos)
   with log.progress(items, name=name, total=len(videos), unit="videos") as bar:
     for item in bar:
+      cli.INTERRUPT.check()
       if item["ok"]:
         append(item["id"], extractor(item["frames"]))
       else:

@@ -33,6 +33,7 @@ def train(config, workdir: pathlib.Path) -> None:
     workflow, model = load(config)
     model.check()
     task = workflow.Task(model, workdir)
+    cli.INTERRUPT.check()
     if jax.process_index() == 0:
       cli.record(config, workdir)  # not before: a config that can't be run claims no folder
       task.save(workdir)

@@ -13,7 +13,6 @@ import contextlib
 import logging
 import os
 import pathlib
-import signal
 import sys
 import traceback
 import warnings
@@ -62,7 +61,7 @@ def main(argv):
 
 def run() -> None:
   """The command line: errors in the user's input become one line, and exit status 2."""
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  cli.INTERRUPT.catch()
   logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of every platform not found
   warnings.filterwarnings("ignore", category=UserWarning, module="orbax")
   try:

@@ -74,7 +74,9 @@ class Checkpoints:
   def __enter__(self):
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, error, *_):
+    if error and jax.process_count() > 1:
+      return  # writing ends with a barrier, and another process may be why this one failed
     self.wait()
     with self._writing():
       self._orbax.close()
