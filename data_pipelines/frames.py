@@ -11,12 +11,12 @@ import numpy as np
 from data_pipelines import edits, picture, sample
 from data_pipelines.decode import open_video
 from data_pipelines.errors import DataError, VideoError
-from data_pipelines.records import Video
+from data_pipelines.records import Record
 
 logger = logging.getLogger(__name__)
 
 
-def frame_sequences(videos: Sequence[Video], *, short_side: int, crop: int, fps: float = 1.0,
+def frame_sequences(videos: Sequence[Record], *, short_side: int, crop: int, fps: float = 1.0,
                     max_frames: int | None = None, parity: bool = False, threads: int = 2,
                     buffer: int = 4) -> Iterator[dict[str, Any]]:
   """Decodes videos one after the other, some ahead of time in threads.
@@ -59,7 +59,7 @@ def frame_sequences(videos: Sequence[Video], *, short_side: int, crop: int, fps:
   return _in_threads(len(videos), read, threads, buffer)
 
 
-def read_frames(video: Video, choose: Callable[..., np.ndarray], short_side: int,
+def read_frames(video: Record, choose: Callable[..., np.ndarray], short_side: int,
                 crop: int) -> np.ndarray:
   """The frames of one record, uint8 [T, crop, crop, 3].
 
@@ -69,11 +69,11 @@ def read_frames(video: Video, choose: Callable[..., np.ndarray], short_side: int
   Raises:
     VideoError: it can't be read, or `start` and `end` leave nothing of it.
   """
-  with open_video(video.path) as reader:
+  with open_video(video.video) as reader:
     lasts = reader.times[-1] + 1 / (reader.fps or 1.0)
     start, end = video.start or 0.0, video.end
     if start > lasts or (end is not None and end < start):
-      raise VideoError(video.path, f"nothing between start={video.start} s and end={end} s: "
+      raise VideoError(video.video, f"nothing between start={video.start} s and end={end} s: "
                                    f"the video lasts {lasts:.2f} s")
     indices = choose(reader.times, reader.fps, video.start, end)
     if video.edit_seed is None:

@@ -1,25 +1,71 @@
 """What every data set is, once it is read: videos, and for retrieval who matches whom."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 
-@dataclasses.dataclass(frozen=True)
-class Video:
-  """One video, or an edited copy of one.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+  """One example of any data set: a video, a part of one, a list of pictures, or one picture.
+
+  Pixel coordinates are (x, y), x to the right; integers are pixel centres, (0, 0) the first pixel.
+  Readers subtract 1 from data sets that count from 1.
 
   Attributes:
     id: unique name within the data set.
-    path: the file to decode.
-    start, end: the part to use, in seconds from the first frame; None for the whole video.
+    video: a video file's path, or the bytes of a whole file, or the address of an example in
+      prepared shards (`SHARD#ROW`), which holds everything else below; "" where `frames` is given.
+    frames: encoded pictures (JPEG, PNG) in order, by path or as bytes; () for a video.
+    start, end: the part to use, in seconds from the first frame; None for the whole.
+    fps: pictures a second in `frames`; None where it isn't known, or for a video.
+    label: class number, an index into the data set's `classes`; -1 for none.
+    text: the class's name, a caption or a search term; "" for none.
+    splits: the official splits that it belongs to, where these overlap.
+    masks: label maps (PNG, indexed or grey) by path or as bytes, one for each of `frames`, "" for
+      a frame without; () for none.
+    truth: arrays over the T frames, as far as the data set has them:
+      "boxes" float32 [T, 4], x and y of the first pixel, width, height; NaN where absent;
+      "points" float32 [T, J, 2]; "visible" bool [T, J] or [T]; "cover" int [T], 0 (hidden) to 8;
+      "numbers" int64 [T], numbers of the frames in the video that they were taken from.
     edit_seed: None, or the seed of a random edit (`edits.random_edit`) applied to the frames
-      after decoding, which makes this record a near-duplicate of the same path without it.
+      after decoding, which makes this record a near-duplicate of the same video without it.
   """
 
   id: str
-  path: str
+  video: str | bytes = ""
+  frames: tuple[str | bytes, ...] = ()
   start: float | None = None
   end: float | None = None
+  fps: float | None = None
+  label: int = -1
+  text: str = ""
+  splits: tuple[str, ...] = ()
+  masks: tuple[str | bytes, ...] = ()
+  truth: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, compare=False)
   edit_seed: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """One split of a data set, on disk or in shards.
+
+  Attributes:
+    name: of the data set.
+    split: of the data set.
+    records: random access; those whose files are there.
+    classes: class names in the order of their numbers; () where there are none.
+    missing: ids that the data set lists and that are not on disk, sorted.
+    note: a sentence for reports, for example what was left out and why; "" for none.
+  """
+
+  name: str
+  split: str
+  records: Sequence[Record]
+  classes: tuple[str, ...] = ()
+  missing: tuple[str, ...] = ()
+  note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +86,7 @@ class RetrievalData:
   """
 
   name: str
-  videos: dict[str, Video]
+  videos: dict[str, Record]
   pairs: list[tuple[str, str]]
   background: list[str]
   groups: dict[str, int]

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipelines.datasets import folder
-from data_pipelines.records import Video
+from data_pipelines.records import Record
 from data_pipelines.store import Store, StoreWriter
 from experiments import features
 from vssl_jax.evaluators.embedded import embed_videos
@@ -41,20 +41,20 @@ def check_output(output: str) -> None:
     raise ConfigError(f"--output={output} is a folder; name a file in it")
 
 
-def find_videos(source: str) -> list[Video]:
+def find_videos(source: str) -> list[Record]:
   """The videos of a folder, or one file."""
   path = pathlib.Path(source)
   if path.is_file():
-    return [Video(path.name, str(path))]
+    return [Record(path.name, str(path))]
   if not path.is_dir():
     raise ConfigError(f"--input={source}: no such file or folder")
   found = folder.list_videos(path, key="--input")
   if not found:
     raise ConfigError(f"--input={source}: no videos here; looked for {', '.join(folder.SUFFIXES)}")
-  return [Video(folder.video_id(p, path), str(p)) for p in found]
+  return [Record(folder.video_id(p, path), str(p)) for p in found]
 
 
-def write(model, state, origin: dict, videos: list[Video], output: pathlib.Path) -> dict[str, int]:
+def write(model, state, origin: dict, videos: list[Record], output: pathlib.Path) -> dict[str, int]:
   """Decodes, embeds and writes all videos; resumes from `output`.*.partial after an interruption.
 
   Args:

@@ -13,7 +13,7 @@ import numpy as np
 from data_pipelines import frames as frame_pipeline
 from data_pipelines import lock
 from data_pipelines.errors import DataError
-from data_pipelines.records import RetrievalData, Video
+from data_pipelines.records import Record, RetrievalData
 from data_pipelines.store import Store, StoreWriter, View
 from experiments import cli
 from vssl_jax import log, parallel
@@ -69,7 +69,7 @@ class Extractor:
     """The same as a pure function, for the export."""
     return self._features.apply(self.variables, frames)
 
-  def sequences(self, videos: Sequence[Video]):
+  def sequences(self, videos: Sequence[Record]):
     """Decoded frames of videos, in order; see `data_pipelines.frames`."""
     c = self.config
     return frame_pipeline.frame_sequences(
@@ -87,7 +87,7 @@ def _variables(model: frame_features.FrameFeatures):
     raise ConfigError(f"features.weights={model.weights}: {e.strerror}") from e
 
 
-def extract(extractor: Extractor, videos: Sequence[Video], append: Callable, reject: Callable, *,
+def extract(extractor: Extractor, videos: Sequence[Record], append: Callable, reject: Callable, *,
             name: str) -> None:
   """Calls `append(id, raw [T, dim])` or `reject(id, reason)` for every video."""
   items = extractor.sequences(videos)
@@ -152,12 +152,12 @@ def _bad_videos(data: RetrievalData, max_fraction: float) -> Callable[[dict[str,
 
   Only files of training videos count towards the limit; the evaluation names its own in its report.
   """
-  train_files = {data.videos[i].path for i in data.train_ids}
+  train_files = {data.videos[i].video for i in data.train_ids}
   tally, others = frame_pipeline.BadVideos(log.write), frame_pipeline.BadVideos(log.write)
 
   def check(rejected: dict[str, str]) -> None:
     for video_id, reason in rejected.items():
-      file = data.videos[video_id].path
+      file = data.videos[video_id].video
       (tally if file in train_files else others).add({"id": file, "ok": False, "reason": reason})
     tally.check(max_fraction, len(train_files))
 
@@ -239,9 +239,9 @@ def settings_digest(config) -> str:
   return digest(VERSION, settings)
 
 
-def key(video: Video) -> str:
+def key(video: Record) -> str:
   """A name for what a video shows: its file as it is now, the part, the edit."""
-  return digest(_file_state(video.path), video.start, video.end, video.edit_seed)
+  return digest(_file_state(video.video), video.start, video.end, video.edit_seed)
 
 
 def digest(*parts) -> str:

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 
 from data_pipelines.errors import DataError
-from data_pipelines.records import RetrievalData, Video
+from data_pipelines.records import Record, RetrievalData
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts",
             ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv")
@@ -69,7 +69,7 @@ def make(*, root: str, n_edits: int = 4, holdout: float = 0.2, n_eval_edits: int
   copies = {i: _copies(i, path_of[i], *(("edit", n_edits) if i not in held_out else
                                         ("query", n_eval_edits)), seed) for i in ids}
   own = _own_queries(queries, extensions) if queries else []
-  originals = [Video(i, path_of[i]) for i in ids]
+  originals = [Record(i, path_of[i]) for i in ids]
   videos = [*originals, *(v for i in ids for v in copies[i]), *own]
   return RetrievalData(
       name=f"folder {folder.name}",
@@ -169,13 +169,13 @@ def _held_out(ids: list[str], holdout: float, seed: int) -> set[str]:
   return set(ranked[:min(max(1, count), len(ids) - 2)])
 
 
-def _copies(original: str, path: str, kind: str, count: int, seed: int) -> list[Video]:
-  return [Video(f"{original}#{kind}{k}", path,
+def _copies(original: str, path: str, kind: str, count: int, seed: int) -> list[Record]:
+  return [Record(f"{original}#{kind}{k}", path,
                 edit_seed=int(_share(seed, kind, k, original) * 2**31))
           for k in range(1, count + 1)]
 
 
-def _own_queries(queries: str, extensions: Sequence[str]) -> list[Video]:
+def _own_queries(queries: str, extensions: Sequence[str]) -> list[Record]:
   source = pathlib.Path(os.path.expanduser(queries)).absolute()
   if os.path.isdir(source):
     found = {video_id(p, source): p for p in list_videos(source, extensions, "data.queries")}
@@ -195,4 +195,4 @@ def _own_queries(queries: str, extensions: Sequence[str]) -> list[Video]:
                     f"first: {', '.join(missing[:3])}")
   if not found:
     raise DataError(f"data.queries: {source} names no videos")
-  return [Video(f"query:{name}", str(path)) for name, path in found.items()]
+  return [Record(f"query:{name}", str(path)) for name, path in found.items()]

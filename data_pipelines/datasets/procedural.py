@@ -17,7 +17,7 @@ import pathlib
 
 from data_pipelines.encode import write_atomic
 from data_pipelines.errors import DataError
-from data_pipelines.records import RetrievalData, Video
+from data_pipelines.records import Record, RetrievalData
 from data_pipelines.render.draw import draw, truth_path, video_path
 from data_pipelines.render.families import MAX_QUERIES, Benchmark, Fact, Settings, plan
 
@@ -99,7 +99,7 @@ def make(
 
 def facts(data: RetrievalData) -> dict[str, Fact]:
   """What each video of a set that `make` returned is: id -> kind, classes, scene, filler share."""
-  folder = pathlib.Path(next(iter(data.videos.values())).path).parent
+  folder = pathlib.Path(next(iter(data.videos.values())).video).parent
   index = _read_index(folder)
   if index is None:
     raise DataError(f"{folder / INDEX} is missing or damaged; make the data set again")
@@ -172,7 +172,7 @@ def _data(folder: pathlib.Path, benchmark: Benchmark) -> RetrievalData:
   training = {"train", "copy"}
   return RetrievalData(
     name="procedural",
-    videos={id_: Video(id_, str(video_path(folder, id_))) for id_ in benchmark.facts},
+    videos={id_: Record(id_, str(video_path(folder, id_))) for id_ in benchmark.facts},
     pairs=benchmark.pairs,
     background=by_kind.get("background", []),
     groups={i: fact.family for i, fact in benchmark.facts.items() if fact.kind in training},

@@ -10,7 +10,7 @@ from data_pipelines import edits, frames
 from data_pipelines.decode import open_video
 from data_pipelines.errors import DataError
 from data_pipelines.frames import BadVideos, frame_sequences
-from data_pipelines.records import Video
+from data_pipelines.records import Record
 from tests.data_pipelines.clips import encode, numbered, numbers, sound_only
 
 SIZE = {"short_side": 48, "crop": 48}
@@ -28,8 +28,8 @@ def folder(tmp_path_factory):
   return place
 
 
-def records(folder, *names, **kwargs) -> list[Video]:
-  return [Video(name, str(folder / name), **kwargs) for name in names]
+def records(folder, *names, **kwargs) -> list[Record]:
+  return [Record(name, str(folder / name), **kwargs) for name in names]
 
 
 def shown(item) -> list[int]:
@@ -99,13 +99,13 @@ def test_resize_then_middle(folder):
 
 def test_edits(folder):
   """Edited copies are the edit of what the original gives, brought back to size."""
-  plain = Video("a", str(folder / "long.mp4"))
-  copies = [Video(f"a#{s}", plain.path, edit_seed=s) for s in range(6)]
+  plain = Record("a", str(folder / "long.mp4"))
+  copies = [Record(f"a#{s}", plain.video, edit_seed=s) for s in range(6)]
   first = list(frame_sequences([plain, *copies], **SIZE))
   again = list(frame_sequences([plain, *copies], **SIZE, threads=0))
   assert all(np.array_equal(a["frames"], b["frames"]) for a, b in zip(first, again, strict=True))
   assert all(item["ok"] and item["frames"].shape[1:] == (48, 48, 3) for item in first)
-  with open_video(plain.path) as video:
+  with open_video(plain.video) as video:
     whole = video.frames(range(0, 31, 5), 48, interpolation="bicubic")
   for copy, item in zip(copies, first[1:], strict=True):
     edited = edits.random_edit(whole, copy.edit_seed)
@@ -156,7 +156,7 @@ def test_no_more_than_the_buffer_is_read_ahead(folder, monkeypatch):
     return np.zeros((1, 48, 48, 3), np.uint8)
 
   monkeypatch.setattr(frames, "read_frames", count)
-  videos = [Video(str(i), "") for i in range(50)]
+  videos = [Record(str(i), "") for i in range(50)]
   items = frame_sequences(videos, **SIZE, threads=2, buffer=3)
   for i in range(10):
     assert next(items)["id"] == str(i)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipelines.frames import frame_sequences
-from data_pipelines.records import Video
+from data_pipelines.records import Record
 from tests.experiments import harness, videos
 
 
@@ -40,7 +40,7 @@ def extracted(folder, finished, server, tmp_path_factory):
 def described(finished, path):
   """Unit vectors of a video by the run's two exported files alone: of it, and of its frames."""
   c = json.loads((finished / "config.json").read_text())["features"]
-  item = next(frame_sequences([Video("v", str(path))], short_side=c["short_side"], crop=c["crop"],
+  item = next(frame_sequences([Record("v", str(path))], short_side=c["short_side"], crop=c["crop"],
                               fps=c["fps"]))
   frames, embed = (jax.export.deserialize(bytearray((finished / "export" / name).read_bytes()))
                    for name in ("frames.jaxexport", "embed.jaxexport"))

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from data_pipelines.records import Video
+from data_pipelines.records import Record
 from data_pipelines.store import Store, StoreWriter
 from experiments import cli, features, tca
 from experiments.workflows import retrieval
@@ -46,7 +46,7 @@ def test_weights_count_by_content_not_by_name_or_time(tmp_path):
 def test_a_video_is_known_by_file_part_and_edit(tmp_path):
   path = tmp_path / "v.mp4"
   path.write_bytes(b"12")
-  video = Video("v", str(path))
+  video = Record("v", str(path))
   keys = {features.key(v) for v in (
       video, dataclasses.replace(video, start=1.0), dataclasses.replace(video, end=2.0),
       dataclasses.replace(video, edit_seed=0))}

@@ -38,7 +38,7 @@ def test_lists_videos_by_relative_path(root):
   data = make(root)
   assert data.database == ["a.mp4", "b/c.MOV", "b/d d.webm", "b/e/f.mkv", "folder.mp4/inside.mp4",
                            "z.m4v", "ü.avi"]
-  assert all(data.videos[i].path == str(root / i) for i in data.database)
+  assert all(data.videos[i].video == str(root / i) for i in data.database)
   assert make(root, extensions=(".MKV", ".avi", ".m4v")).database == ["b/e/f.mkv", "z.m4v", "ü.avi"]
 
 
@@ -77,7 +77,7 @@ def test_training_pairs(root):
   for i in train:
     assert data.videos[i].edit_seed is None
     copies = [data.videos[f"{i}#edit{k}"] for k in (1, 2, 3)]
-    assert all(c.path == data.videos[i].path and c.edit_seed is not None for c in copies)
+    assert all(c.video == data.videos[i].video and c.edit_seed is not None for c in copies)
 
 
 def test_evaluation_is_apart_from_training(root):
@@ -87,8 +87,8 @@ def test_evaluation_is_apart_from_training(root):
   assert data.queries == [f"{i}#query{k}" for i in data.database if i in out for k in (1, 2)]
   assert data.annotation == {q: {"ND": [q.split("#")[0]]} for q in data.queries}
   assert not set(data.queries) & (set(data.train_ids) | set(data.database))
-  trained_on = {data.videos[i].path for i in data.train_ids}
-  assert not trained_on & {data.videos[q].path for q in data.queries}
+  trained_on = {data.videos[i].video for i in data.train_ids}
+  assert not trained_on & {data.videos[q].video for q in data.queries}
   assert set(data.videos) == set(data.train_ids) | set(data.eval_ids)
   assert all(v.id == i for i, v in data.videos.items())
 
@@ -108,7 +108,7 @@ def test_groups_are_the_videos(root):
   data = make(root)
   assert set(data.groups) == set(data.videos)
   for i, j in itertools.combinations(data.videos, 2):
-    same = data.videos[i].path == data.videos[j].path
+    same = data.videos[i].video == data.videos[j].video
     assert (data.groups[i] == data.groups[j]) == same
 
 
@@ -161,7 +161,7 @@ def test_own_queries_are_ranked_but_not_scored(root, tmp_path):
     assert (data.pairs, data.database, data.groups) == (plain.pairs, plain.database, plain.groups)
     for i in ids:
       name = i.removeprefix("query:").split("mine/")[-1]
-      assert os.path.samefile(data.videos[i].path, mine / name)
+      assert os.path.samefile(data.videos[i].video, mine / name)
       assert data.videos[i].edit_seed is None
 
 

@@ -43,7 +43,7 @@ def planned():
 
 
 def folder_of(data):
-  return pathlib.Path(next(iter(data.videos.values())).path).parent
+  return pathlib.Path(next(iter(data.videos.values())).video).parent
 
 
 def contents(folder):
@@ -51,7 +51,7 @@ def contents(folder):
 
 
 def decoded(video):
-  return decode_bytes(pathlib.Path(video.path).read_bytes())
+  return decode_bytes(pathlib.Path(video.video).read_bytes())
 
 
 def test_every_video_is_there_and_decodes(tiny):
@@ -166,7 +166,7 @@ def test_truth_lies_beside_the_videos_that_were_not_edited(tiny):
   facts = procedural.facts(tiny)
   assert set(facts) == set(tiny.videos)
   for id_, video in tiny.videos.items():
-    path = procedural.truth_path(video.path)
+    path = procedural.truth_path(video.video)
     edited = facts[id_].kind in ("copy", "ND", "DS")
     assert path.exists() != edited
     if not edited:
@@ -284,7 +284,7 @@ def test_filler_is_what_makes_a_plain_mean_fail(tmp_path):
     blocks = frames.reshape(len(frames), 4, 16, 4, 16, 3).mean((2, 4)).reshape(len(frames), -1)
     blocks /= np.linalg.norm(blocks, axis=1, keepdims=True)
     whole[id_] = blocks.mean(0)
-    without[id_] = blocks[load_truth(procedural.truth_path(video.path)).stock < 0].mean(0)
+    without[id_] = blocks[load_truth(procedural.truth_path(video.video)).stock < 0].mean(0)
 
   def found(features):
     centre = np.mean(list(features.values()), 0)
