@@ -61,7 +61,7 @@ def test_names_that_are_not_utf8_get_printable_ids(root):
   data = make(root)
   assert "\\xff\\xfe.mp4" in data.database
   "".join(data.videos).encode()  # can be written to a file
-  assert os.path.exists(data.videos["\\xff\\xfe.mp4"].path)
+  assert os.video.exists(data.videos["\\xff\\xfe.mp4"].path)
 
 
 def test_training_pairs(root):
