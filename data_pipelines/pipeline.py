@@ -65,7 +65,9 @@ def batches(elements: grain.MapDataset, *, batch: int, process: tuple[int, int] 
   """
   rows = grain.MapDataset.source(_Rows(elements, batch, process, first_step))
   options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(buffer, threads))
-  return iter(rows.to_iter_dataset(options).batch(batch // process[1]))
+  ready = rows.to_iter_dataset(options).batch(batch // process[1])
+  # Another thread puts the next batches together while the step runs.
+  return iter(grain.experimental.ThreadPrefetchIterDataset(ready, prefetch_buffer_size=2))
 
 
 SAMPLINGS = ("window", "random")

@@ -209,6 +209,19 @@ def test_waiting_for_data_is_told(tmp_path):
   assert all(row["examples_per_second"] < BATCH / 0.02 for row in rows)
 
 
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_wait_counts_only_where_the_devices_have_nothing_to_do(busy):
+  class Result:
+    def is_ready(self):
+      return not busy
+
+  meter = train._Meter(BATCH)
+  with meter.waiting({"loss": Result()}):
+    time.sleep(0.02)
+  fraction = meter.read()["data_wait_fraction"]
+  assert fraction == 0 if busy else fraction > 0.5
+
+
 @pytest.mark.parametrize("last", [1, 2, 3, 5])
 def test_stop_saves_and_the_next_run_goes_on_to_the_same_end(tmp_path, last):
   straight = fit_toy(tmp_path / "straight")

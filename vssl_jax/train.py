@@ -55,12 +55,12 @@ def fit(state: TrainState, step_fn: Callable, batches: Iterable, *, steps: int, 
     evaluate: called with the state every `eval_every` steps; its numbers go into the log.
   """
   first = int(state.step)
-  batches, meter = iter(batches), _Meter(batch)
+  batches, meter, metrics = iter(batches), _Meter(batch), {}
   with progress(name="train", total=steps, initial=first, unit="steps") as bar:
     for done in range(first + 1, steps + 1):
       if (jax.process_count() == 1 or done % log_every == 0) and parallel.any_process(stop()):
         break
-      with meter.waiting():
+      with meter.waiting(metrics):
         local = next(batches)
       state, metrics = step_fn(state, parallel.place(local, mesh))
       bar.update()
@@ -86,7 +86,7 @@ def fit(state: TrainState, step_fn: Callable, batches: Iterable, *, steps: int, 
 
 
 class _Meter:
-  """Examples a second, and the share of the time spent waiting for data, since the last reading."""
+  """Examples a second, and the share of the time that devices waited for data, since last read."""
 
   def __init__(self, batch: int):
     self._batch = batch
@@ -96,11 +96,15 @@ class _Meter:
     self.steps, self._waited, self._start = 0, 0.0, time.perf_counter()
 
   @contextlib.contextmanager
-  def waiting(self):
-    """Counts the time of the block as waiting."""
+  def waiting(self, previous):
+    """Counts the time of the block as waiting, unless the devices still compute `previous`.
+
+    Steps are dispatched ahead of time, so a wait that ends before the step before it costs nothing.
+    """
     start = time.perf_counter()
     yield
-    self._waited += time.perf_counter() - start
+    if all(x.is_ready() for x in jax.tree.leaves(previous)):
+      self._waited += time.perf_counter() - start
 
   @contextlib.contextmanager
   def paused(self):
