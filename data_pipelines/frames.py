@@ -56,7 +56,7 @@ def frame_sequences(videos: Sequence[Record], *, short_side: int, crop: int, fps
       reason = f"unexpected {type(e).__name__}: {e}"
     return {"index": i, "id": video.id, "ok": not reason, "reason": reason, "frames": frames}
 
-  return _in_threads(len(videos), read, threads, buffer)
+  return in_threads(len(videos), read, threads, buffer)
 
 
 def read_frames(video: Record, choose: Callable[..., np.ndarray], short_side: int,
@@ -98,7 +98,7 @@ def choose_frames(times: np.ndarray, video_fps: float, start: float | None, end:
   return indices
 
 
-def _in_threads(count: int, read: Callable[[int], dict], threads: int,
+def in_threads(count: int, read: Callable[[int], dict], threads: int,
                 buffer: int) -> Iterator[dict[str, Any]]:
   """read(0), read(1), ..., each soon after it was read; the threads end with the iterator."""
   if not count:

@@ -6,7 +6,7 @@ batch holds.
 """
 
 import collections
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import grain
@@ -53,7 +53,8 @@ class _Rows:
 
 
 def batches(elements: grain.MapDataset, *, batch: int, process: tuple[int, int] = (0, 1),
-            first_step: int = 0, threads: int = 2, buffer: int = 32) -> Iterator[Any]:
+            first_step: int = 0, threads: int = 2, buffer: int = 32, workers: int = 0,
+            receive: Callable[[Any], Any] | None = None) -> Iterator[Any]:
   """Endless local batches of an infinite random-access data set.
 
   Args:
@@ -62,12 +63,30 @@ def batches(elements: grain.MapDataset, *, batch: int, process: tuple[int, int] 
     process: (index, count) of this process.
     first_step: number of batches to skip, at no cost.
     threads, buffer: Grain's reading threads, and elements they may read ahead.
+    workers: processes that read, each with so many threads and such a buffer; 0 reads in this one.
+      PyAV, NumPy and Pillow release Python's lock, so threads are enough unless augmentation costs
+      more than decoding. Elements must be picklable, and the program have a `__main__` guard.
+    receive: applied to each element in turn, here, before batching.
   """
   rows = grain.MapDataset.source(_Rows(elements, batch, process, first_step))
   options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(buffer, threads))
-  ready = rows.to_iter_dataset(options).batch(batch // process[1])
+  read = rows.to_iter_dataset(options)
+  if workers:
+    read = read.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+  if receive:
+    read = read.map(receive)
+  ready = read.batch(batch // process[1])
   # Another thread puts the next batches together while the step runs.
-  return iter(grain.experimental.ThreadPrefetchIterDataset(ready, prefetch_buffer_size=2))
+  return _closing(grain.experimental.ThreadPrefetchIterDataset(ready, prefetch_buffer_size=2))
+
+
+def _closing(dataset: grain.IterDataset) -> Iterator[Any]:
+  """Its elements; threads and processes behind them end with the iterator."""
+  iterator = iter(dataset)
+  try:
+    yield from iterator
+  finally:
+    iterator.close()
 
 
 SAMPLINGS = ("window", "random")

@@ -1,5 +1,6 @@
 """What `--mode` does: train, evaluate, extract, export."""
 
+import contextlib
 import json
 import pathlib
 import time
@@ -58,9 +59,10 @@ def _fit(task, initial, workdir: pathlib.Path, stop):
     else:
       state = jax.tree.map(lambda x: x.copy(), initial)  # the step donates its state
     first = int(state.step)
-    with Log(workdir, start=first, dropped_videos=task.dropped) as log:
+    with (Log(workdir, start=first, dropped_videos=task.dropped) as log,
+          contextlib.closing(task.batches(first)) as batches):
       return training.fit(
-          state, step_fn, task.batches(first), steps=c.steps, batch=c.batch, mesh=model.mesh,
+          state, step_fn, batches, steps=c.steps, batch=c.batch, mesh=model.mesh,
           log=log, checkpoints=checkpoints, checkpoint_every=c.checkpoint_every,
           log_every=c.log_every, eval_every=c.eval_every, stop=stop,
           evaluate=lambda s: {f"eval/{k}": v for k, v in task.evaluator(model.embed(s)).items()})
