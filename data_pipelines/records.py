@@ -79,8 +79,8 @@ class RetrievalData:
     background: ids of videos that serve as training negatives.
     groups: id -> number; videos with the same number are never each other's negatives. Ids that
       are absent are unrelated to everything.
-    queries, database: ids for evaluation. Queries and the videos relevant to them are never trained
-      on; other videos of the database may be, as distractors.
+    queries, database: ids for evaluation. Queries and the videos relevant to them are not trained
+      on, unless `note` says so; other videos of the database may be, as distractors.
     annotation: query -> label (ND, DS, CS, IS) -> relevant ids.
     note: one or two sentences for the report: what the numbers on this data set mean.
   """

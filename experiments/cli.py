@@ -21,7 +21,8 @@ from vssl_jax.types import ConfigError
 # Settings that change no number: where things lie, how many threads, how often something is told.
 INERT = ("data.cache_dir", "features.threads", "features.buffer", "train.threads", "train.buffer",
          "train.keep")
-PATHS = ("data.root", "data.queries", "data.cache_dir", "features.weights")  # made absolute
+PATHS = ("data.root", "data.queries", "data.annotations", "data.cache_dir",
+         "features.weights")  # made absolute
 FLAG_USERS = {"config": ["train"], "exported": ["eval"], "input": ["extract"],
               "output": ["extract", "export"]}
 

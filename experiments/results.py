@@ -49,8 +49,9 @@ def table(task, reports: Mapping[str, Report]) -> str:
 def _explain(task, report: Report, tasks, names) -> list[str]:
   result = report.results[names[0]][tasks[-1]]
   data, c = task.data, task.config
+  kind = "" if set(data.queries) & set(data.train_ids) else "held-out "
   lines = [
-      f"mAP is the mean over {len(result.per_query)} held-out queries of average precision: 1.000 "
+      f"mAP is the mean over {len(result.per_query)} {kind}queries of average precision: 1.000 "
       "means that every relevant video stands before all others among "
       f"{len(report.database)}. Relevant are, for",
       *(f"  {t}: {MEANING[t]}" for t in tasks), "Videos are compared by",

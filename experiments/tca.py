@@ -102,6 +102,11 @@ def vcdb(c: ml_collections.ConfigDict) -> None:
   """The paper: VCDB core pairs, background as negatives, 40 epochs of 87 steps (tca spec 8, 9)."""
   c.data.name = "vcdb"
   c.data.root = config_dict.placeholder(str)
+  c.data.annotations = ""  # the folder of vcdb.json.gz; "" for `annotations` below the root
+  c.data.allow_missing = False  # go on where listed videos are missing
+  c.data.database = "core"  # "all" ranks the background too
+  c.data.holdout = 0.0  # share of the core's groups that are only evaluated on
+  c.data.seed = 0  # of which
   c.features.weights = "resnet50.safetensors"
   c.optim.steps_per_update = 87
   c.train.update(steps=3480, eval_every=870, checkpoint_every=870)

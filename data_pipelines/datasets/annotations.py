@@ -1,15 +1,18 @@
 """Published annotations of the retrieval benchmarks: who matches whom, no videos.
 
-Each reader takes the folder that holds the gzip-compressed JSON files `fivr.json.gz`,
-`evve.json.gz`, `cc_web_video.json.gz`, `vcdb.json.gz` and the text file `fivr_200k_ids.txt.gz`,
-and raises `DataError`, naming file and key, where something is missing or of another form.
+Each reader takes the folder that holds the JSON files `fivr.json.gz`, `evve.json.gz`,
+`cc_web_video.json.gz`, `vcdb.json.gz` and the text file `fivr_200k_ids.txt.gz`, compressed or not
+(`vcdb.json`), and raises `DataError`, naming file and key, where something is missing or of another
+form. docs/data/annotations.md describes the files and how to make them from the official ones.
 """
 
 import dataclasses
 import gzip
 import json
 import pathlib
+import types
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 from data_pipelines.errors import DataError
@@ -22,11 +25,11 @@ class Fivr:
   Attributes:
     queries_200k, queries_5k: 100 query ids, and the 50 of the subset.
     database_200k, database_5k: 225 960 and 5 000 ids. Every query is in the first; one of the 50
-      is in the second.
+      is in the second. Those of the subset are empty where the file lacks them.
     annotation: query -> label (ND, DS, CS, IS, DA) -> ids: the labels that published systems
-      are evaluated with. Its DA lists are incomplete.
+      are evaluated with. Its DA lists are incomplete. Empty where the file lacks it.
     annotation_official_latest: the same from the last update of the data set, with whole DA lists.
-      A reported number says which of the two it uses.
+      A reported number says which of the two it uses. Empty where the file lacks it.
     easy_duplicates: ids that the 'hard' variant leaves out.
   """
 
@@ -82,7 +85,7 @@ class Vcdb:
   Attributes:
     core: hashed names.
     pairs: 5 612 unordered pairs of ids that share a copied segment, in stored orientation.
-    overlap: for each pair two published ratios of shared content; not bounded by 1.
+    overlap: for each pair two published ratios of shared content; not bounded by 1. Or ().
     background: ids in the published order, four of them twice.
     distractors: `background` without the entries that training leaves out; in order.
   """
@@ -102,6 +105,30 @@ class Vcdb:
       found[b].append(a)
     return {name: tuple(ids) for name, ids in found.items()}
 
+  @property
+  def groups(self) -> dict[str, int]:
+    """Core id -> number of its connected group: ids that pairs link, directly or over others.
+
+    Groups are numbered in the order of `core`.
+    """
+    partners, number, count = self.partners, {}, 0
+    for name in self.core:
+      if name in number:
+        continue
+      waiting = [name]
+      while waiting:
+        member = waiting.pop()
+        if member not in number:
+          number[member] = count
+          waiting += partners[member]
+      count += 1
+    return number
+
+
+def folder(root: str | pathlib.Path, annotations: str | pathlib.Path = "") -> pathlib.Path:
+  """`annotations`, or the folder of this name in a data set's own, where it is empty."""
+  return pathlib.Path(annotations or pathlib.Path(root) / "annotations").expanduser().absolute()
+
 
 def read_fivr(folder: str | pathlib.Path) -> Fivr:
   """Reads `fivr.json.gz` and `fivr_200k_ids.txt.gz`."""
@@ -109,18 +136,22 @@ def read_fivr(folder: str | pathlib.Path) -> Fivr:
   database = tuple(_text(ids_path).split())
   if not database:
     raise DataError(f"{ids_path}: no ids in it; it should hold one video id per line")
-  names = ("queries_200k", "queries_5k", "database_5k", "easy_duplicates")
-  path, raw = _read(folder, "fivr.json.gz", dict.fromkeys(names, list) | {
-    "annotation": dict, "annotation_official_latest": dict})
-  for key in ("annotation", "annotation_official_latest"):
-    for query in raw["queries_200k"]:
+  labels = ("annotation", "annotation_official_latest")
+  optional = ("queries_5k", "database_5k", "easy_duplicates")
+  path, raw = _read(folder, "fivr.json.gz", {"queries_200k": list},
+                    dict.fromkeys(optional, list) | dict.fromkeys(labels, dict))
+  if not set(labels) & set(raw):
+    raise DataError(f"{path}: has neither {' nor '.join(labels)}; it needs one of them")
+  for key in labels:
+    for query in raw["queries_200k"] if key in raw else ():
       if query not in raw[key]:
         raise DataError(f"{path}: {key!r} has no entry for query {query!r}")
   return Fivr(
-    queries_200k=tuple(raw["queries_200k"]), queries_5k=tuple(raw["queries_5k"]),
-    database_200k=database, database_5k=tuple(raw["database_5k"]),
-    annotation=raw["annotation"], annotation_official_latest=raw["annotation_official_latest"],
-    easy_duplicates=frozenset(raw["easy_duplicates"]))
+    queries_200k=tuple(raw["queries_200k"]), queries_5k=tuple(raw.get("queries_5k", ())),
+    database_200k=database, database_5k=tuple(raw.get("database_5k", ())),
+    annotation=raw.get("annotation", {}),
+    annotation_official_latest=raw.get("annotation_official_latest", {}),
+    easy_duplicates=frozenset(raw.get("easy_duplicates", ())))
 
 
 def read_evve(folder: str | pathlib.Path) -> Evve:
@@ -163,34 +194,41 @@ def read_cc_web_video(folder: str | pathlib.Path) -> CCWebVideo:
 
 def read_vcdb(folder: str | pathlib.Path) -> Vcdb:
   """Reads `vcdb.json.gz`."""
-  keys = ("core", "pairs", "overlap", "background", "not_used_as_negative")
-  path, raw = _read(folder, "vcdb.json.gz", dict.fromkeys(keys, list))
-  core, unused = raw["core"], set(raw["not_used_as_negative"])
-  if len(raw["pairs"]) != len(raw["overlap"]):
+  path, raw = _read(folder, "vcdb.json.gz", dict.fromkeys(("core", "pairs", "background"), list),
+                    dict.fromkeys(("overlap", "not_used_as_negative"), list))
+  core, unused = raw["core"], set(raw.get("not_used_as_negative", ()))
+  if "overlap" in raw and len(raw["pairs"]) != len(raw["overlap"]):
     raise DataError(f"{path}: {len(raw['pairs'])} pairs, but {len(raw['overlap'])} overlaps")
   outside = [pair for pair in raw["pairs"] if not all(0 <= i < len(core) for i in pair)]
   if outside:
     raise DataError(f"{path}: pair {outside[0]} points outside the {len(core)} core videos")
   return Vcdb(
     core=tuple(core), pairs=tuple((core[a], core[b]) for a, b in raw["pairs"]),
-    overlap=tuple((a, b) for a, b in raw["overlap"]), background=tuple(raw["background"]),
+    overlap=tuple((a, b) for a, b in raw.get("overlap", ())), background=tuple(raw["background"]),
     distractors=tuple(name for i, name in enumerate(raw["background"]) if i not in unused))
 
 
 def _text(path: pathlib.Path) -> str:
+  plain = path.with_suffix("")
   try:
+    if plain.is_file() and not path.is_file():
+      path = plain
+      return plain.read_text(encoding="utf-8")
     with gzip.open(path, "rt", encoding="utf-8") as f:
       return f.read()
   except FileNotFoundError:
     raise DataError(
-      f"{path}: no such file; give the folder that holds the retrieval annotations") from None
+      f"{path}: no such file; name the folder that holds the retrieval annotations "
+      "(annotations=FOLDER); docs/data/annotations.md says how they are made") from None
   except (OSError, EOFError, UnicodeDecodeError, zlib.error) as e:
-    raise DataError(f"{path}: not a readable gzip text file ({e})") from e
+    kind = "text" if path == plain else "gzip text"
+    raise DataError(f"{path}: not a readable {kind} file ({e})") from e
 
 
 def _read(folder: str | pathlib.Path, name: str, keys: dict[str, type],
+          optional: Mapping[str, type] = types.MappingProxyType({}),
           ) -> tuple[pathlib.Path, dict[str, Any]]:
-  """The file's path and content, after checking that it has `keys` of the right kind."""
+  """The file's path and content, after checking that `keys` are there, and of the right kind."""
   path = pathlib.Path(folder) / name
   try:
     raw = json.loads(_text(path))
@@ -198,7 +236,9 @@ def _read(folder: str | pathlib.Path, name: str, keys: dict[str, type],
     raise DataError(f"{path}: not JSON ({e})") from e
   if not isinstance(raw, dict):
     raise DataError(f"{path}: should be a JSON object, is a {type(raw).__name__}")
-  for key, kind in keys.items():
+  for key, kind in {**keys, **optional}.items():
+    if key not in raw and key in optional:
+      continue
     if key not in raw:
       raise DataError(f"{path}: has no key {key!r}; it has {', '.join(sorted(raw)) or 'none'}")
     if not isinstance(raw[key], kind):

@@ -1,7 +1,8 @@
-"""A folder of videos without labels: near-duplicates are made by editing the videos themselves.
+"""A folder of videos, whatever lies in it: `read` gives them as they are.
 
-A video and its edited copies are positives of each other, other videos are negatives. A share of
-the videos is held out; their edited copies are the queries, to be found among all originals.
+`make` turns a folder without labels into a retrieval set by editing the videos themselves. A video
+and its edited copies are positives of each other, other videos are negatives. A share of the videos
+is held out; their edited copies are the queries, to be found among all originals.
 """
 
 import hashlib
@@ -10,8 +11,12 @@ import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
+from data_pipelines.datasets import layout
 from data_pipelines.errors import DataError
-from data_pipelines.records import Record, RetrievalData
+from data_pipelines.records import Dataset, Record, RetrievalData
+
+SPLITS = {"all": {}}
+PREPARED = ("all",)
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts",
             ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv")
@@ -20,6 +25,41 @@ MIN_VIDEOS = 3  # two to learn to tell apart, one to test on
 NOTE = ("Labels come from editing: a query is an edited copy of a held-out video, and the video it "
         "was made from is the only right answer. The numbers say how well copies edited in these "
         "ways are found in this folder; copies that the folder itself holds count as wrong.")
+
+
+def read(root: str, split: str = "all", *, allow_missing: bool = False, by_class: bool = False,
+         extensions: Sequence[str] = SUFFIXES) -> Dataset:
+  """Reads a folder of videos, whatever lies below it; only names are read, nothing is decoded.
+
+  Ids are paths relative to `root`, sorted.
+
+  Args:
+    root: the folder. Links to folders are followed, each folder once; hidden names are skipped.
+    split: "all".
+    allow_missing: changes nothing; nothing is known of what should be there.
+    by_class: the first folder below `root` is the class, numbered in the alphabet's order.
+    extensions: what the names of videos end in, in lower case.
+
+  Raises:
+    DataError: `root` is missing, not a folder, unreadable or has no videos, there is no such split,
+      or with `by_class` a video lies in no folder.
+  """
+  layout.check_split("folder", split, SPLITS)
+  folder = layout.root_folder("folder", root)
+  paths = list_videos(folder, extensions, "folder")
+  if not paths:
+    raise DataError(f"folder: no videos in {folder} or its subfolders; looked for names ending in "
+                    f"{', '.join(extensions)}")
+  ids = [video_id(path, folder) for path in paths]
+  above = [id_.split("/")[0] if by_class and "/" in id_ else "" for id_ in ids]
+  if by_class and "" in above:
+    raise DataError(f"folder: by_class needs videos in folders named by their classes, but "
+                    f"{ids[above.index('')]} in {folder} lies in none")
+  classes = tuple(sorted({*above} - {""}))
+  number = {name: k for k, name in enumerate(classes)}
+  records = [Record(id_, str(path), label=number.get(name, -1), text=name)
+             for id_, path, name in sorted(zip(ids, paths, above, strict=True))]
+  return Dataset("folder", split, records, classes)
 
 
 def make(*, root: str, n_edits: int = 4, holdout: float = 0.2, n_eval_edits: int = 3,

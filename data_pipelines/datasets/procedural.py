@@ -5,6 +5,8 @@ folder under the cache folder, and used from there. The folder is named by a has
 pixels depend on. Files appear in it whole or not at all and the index comes last, so a run that was
 stopped is taken up where it ended, and a finished folder is used at once.
 
+`read` gives its videos as examples with class labels, `make` as a retrieval set.
+
 Beside every video that wasn't edited lies its ground truth, an .npz file (`truth_path`,
 `render.load_truth`): label maps, key points, boxes and classes per frame. `facts` says what each
 video is.
@@ -15,21 +17,74 @@ import hashlib
 import json
 import pathlib
 
+import numpy as np
+
+from data_pipelines.datasets import layout
 from data_pipelines.encode import write_atomic
 from data_pipelines.errors import DataError
-from data_pipelines.records import Record, RetrievalData
+from data_pipelines.records import Dataset, Record, RetrievalData
+from data_pipelines.render import APPEARANCES, MOTIONS, load_truth
 from data_pipelines.render.draw import draw, truth_path, video_path
 from data_pipelines.render.families import MAX_QUERIES, Benchmark, Fact, Settings, plan
 
-__all__ = ["Fact", "facts", "make", "truth_path"]
+__all__ = ["PREPARED", "SPLITS", "Fact", "facts", "make", "read", "truth_path"]
 
 RENDER_VERSION = 3  # part of the folder's name; a change of any pixel or plan needs a new one
 INDEX = "index.json"
+SPLITS = {name: {} for name in ("all", "train", "background", "eval", "queries", "database")}
+PREPARED = ("all",)
+_SPLITS_OF = {"train": ("train",), "copy": ("train",), "background": ("background",),
+              "query": ("eval", "queries")}  # by kind; all others are in the database
+_CLASSES = {"motion": MOTIONS, "appearance": tuple(a.name for a in APPEARANCES)}
 _NOTE = (
   "Synthetic videos drawn from a seed, in the form of FIVR-200K; the numbers compare methods and "
   "settings on this set only and say nothing about real videos. Training and evaluation share the "
   "pool of filler shots, and no scene."
 )
+
+
+def read(root: str, split: str = "all", *, allow_missing: bool = False, label: str = "motion",
+         truth: bool = False, **settings) -> Dataset:
+  """Draws the benchmark, or finds it in `root`, and gives its videos with class labels.
+
+  Training videos and their copies are "train", unrelated ones "background"; "queries" and
+  "database" together are "eval". Motions and appearances recur over all splits; no pair of both
+  that a query has occurs in training.
+
+  Args:
+    root: `cache_dir` of `make`.
+    split: one of `SPLITS`.
+    allow_missing: changes nothing; what is missing is drawn.
+    label: "motion" or "appearance": which class of the main object `label` and `text` give.
+    truth: of videos that weren't edited, read "boxes" [T, 4], "points" [T, P, 2] and "visible"
+      [T, P] of the main object; see `Record.truth`.
+    settings: the other arguments of `make`.
+
+  Raises:
+    DataError: no such split or label, or `root` can't be written to.
+    ValueError: a setting is out of range.
+  """
+  layout.check_split("procedural", split, SPLITS)
+  if label not in _CLASSES:
+    raise DataError(f"procedural: label is one of {', '.join(_CLASSES)}, not {label!r}")
+  data = make(cache_dir=root, **settings)
+  records = []
+  for id_, fact in sorted(facts(data).items()):
+    splits = _SPLITS_OF.get(fact.kind, ("eval", "database"))
+    if split in ("all", *splits):
+      path, number = data.videos[id_].video, getattr(fact, label)
+      records.append(Record(id_, path, label=number, text=_CLASSES[label][number], splits=splits,
+                            truth=_main_object(path) if truth else {}))
+  return Dataset("procedural", split, records, _CLASSES[label], note=data.note)
+
+
+def _main_object(path):
+  if not truth_path(path).is_file():
+    return {}  # edited: pixels and times no longer match
+  known = load_truth(truth_path(path))
+  boxes = known.boxes[:, 0].copy()
+  boxes[boxes[:, 2] == 0] = np.nan
+  return {"boxes": boxes, "points": known.points[:, 0], "visible": known.visible[:, 0]}
 
 
 def make(

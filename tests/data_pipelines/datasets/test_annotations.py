@@ -1,5 +1,7 @@
+import collections
 import gzip
 import json
+import pathlib
 
 import pytest
 
@@ -59,6 +61,8 @@ def test_vcdb(folder):
   counts = [len(ids) for ids in lists.partners.values()]
   assert (min(counts), max(counts), sum(counts)) == (1, 42, 2 * 5_612)
   assert all(a in lists.partners[b] and b in lists.partners[a] for a, b in lists.pairs[::500])
+  sizes = collections.Counter(lists.groups.values())
+  assert (len(sizes), min(sizes.values()), max(sizes.values())) == (29, 3, 43)
 
 
 # Small files
@@ -79,6 +83,40 @@ def test_numbers_become_names(tmp_path):
   lists = annotations.read_vcdb(tmp_path)
   assert lists.pairs == (("c", "a"),) and lists.distractors == ("x", "x")
   assert lists.partners == {"a": ("c",), "b": (), "c": ("a",)}
+
+
+def test_groups_are_what_pairs_link_directly_or_over_others():
+  lists = annotations.Vcdb(core=tuple("edcbaf"), pairs=(("a", "c"), ("b", "e"), ("a", "d")),
+                           overlap=(), background=(), distractors=())
+  assert lists.groups == {"e": 0, "b": 0, "d": 1, "c": 1, "a": 1, "f": 2}
+
+
+def test_files_need_not_be_compressed_nor_hold_what_only_some_need(tmp_path):
+  lists = {k: VCDB[k] for k in ("core", "pairs", "background")}
+  (tmp_path / "vcdb.json").write_text(json.dumps(lists))
+  found = annotations.read_vcdb(tmp_path)
+  assert found.pairs == (("c", "a"),) and found.overlap == ()
+  assert found.distractors == found.background == ("x", "y", "x")
+  write(tmp_path, "vcdb.json.gz", VCDB)  # which comes first
+  assert annotations.read_vcdb(tmp_path).distractors == ("x", "x")
+  (tmp_path / "fivr_200k_ids.txt").write_text("q\nb\n")
+  labels = {"queries_200k": ["q"], "annotation_official_latest": {"q": {"ND": ["b"]}}}
+  (tmp_path / "fivr.json").write_text(json.dumps(labels))
+  fivr = annotations.read_fivr(tmp_path)
+  assert (fivr.database_200k, fivr.database_5k, fivr.annotation) == (("q", "b"), (), {})
+  (tmp_path / "fivr.json").write_text(json.dumps({"queries_200k": ["q"]}))
+  with pytest.raises(DataError, match="has neither annotation nor annotation_official_latest"):
+    annotations.read_fivr(tmp_path)
+  (tmp_path / "evve.json").write_bytes(b"\xff\xfe")
+  with pytest.raises(DataError, match=r"evve\.json: not a readable text file"):
+    annotations.read_evve(tmp_path)
+
+
+def test_the_folder_is_the_data_sets_own_unless_one_is_named(tmp_path, monkeypatch):
+  assert annotations.folder(tmp_path) == tmp_path / "annotations"
+  assert annotations.folder(tmp_path, "/elsewhere") == pathlib.Path("/elsewhere")
+  monkeypatch.setenv("HOME", str(tmp_path))
+  assert annotations.folder("x", "~/lists") == tmp_path / "lists"
 
 
 READERS = {"fivr_200k_ids.txt.gz": annotations.read_fivr, "evve.json.gz": annotations.read_evve,

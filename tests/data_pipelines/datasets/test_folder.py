@@ -6,7 +6,10 @@ import os
 import pytest
 
 from data_pipelines.datasets import folder
+from data_pipelines.encode import decode_bytes
 from data_pipelines.errors import DataError
+from tests.data_pipelines.layouts import folder as made
+from tests.data_pipelines.layouts import material
 
 NAMES = ["a.mp4", "b/c.MOV", "b/d d.webm", "b/e/f.mkv", "ü.avi", "z.m4v"]
 
@@ -61,7 +64,7 @@ def test_names_that_are_not_utf8_get_printable_ids(root):
   data = make(root)
   assert "\\xff\\xfe.mp4" in data.database
   "".join(data.videos).encode()  # can be written to a file
-  assert os.video.exists(data.videos["\\xff\\xfe.mp4"].path)
+  assert os.path.exists(data.videos["\\xff\\xfe.mp4"].video)
 
 
 def test_training_pairs(root):
@@ -206,3 +209,43 @@ def test_bad_root(tmp_path, monkeypatch):
 def test_bad_settings(root, setting, value):
   with pytest.raises(DataError, match=f"data.{setting} "):
     make(root, **{setting: value})
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+  place = tmp_path_factory.mktemp("folder")
+  made.write(place)
+  return place
+
+
+def test_read_gives_the_videos_by_class(written):
+  data = folder.read(str(written), made.SPLIT, **made.OPTIONS)
+  assert [(r.id, r.label, r.text) for r in data.records] == [
+    ("cats/a.mp4", 0, "cats"), ("cats/more/b.AVI", 0, "cats"),
+    ("dogs & co/d.webm", 1, "dogs & co"), ("dogs & co/ä.mkv", 1, "dogs & co")]
+  assert (data.name, data.split, data.classes) == ("folder", "all", ("cats", "dogs & co"))
+  for record in data.records:
+    with open(record.video, "rb") as f:
+      frames = decode_bytes(f.read())
+    want = material.clip(made.VIDEOS.index(record.id))
+    assert abs(frames.astype(int) - want).mean() < 16
+
+
+def test_read_without_classes(root):
+  data = folder.read(str(root))
+  assert [r.id for r in data.records] == sorted(make(root).database)
+  assert data.classes == () and {r.label for r in data.records} == {-1}
+  assert [r.id for r in folder.read(str(root), extensions=(".avi",)).records] == sorted(
+    i for i in make(root).database if i.endswith(".avi"))
+
+
+def test_read_of_a_wrong_folder(root, tmp_path):
+  (root / "loose.mp4").write_bytes(b"x")
+  with pytest.raises(DataError, match=r"by_class needs videos in folders .*loose\.mp4 in .* none"):
+    folder.read(str(root / "."), by_class=True, extensions=("loose.mp4",))
+  with pytest.raises(DataError, match=r"folder: no videos in .*empty"):
+    folder.read(str(fill(tmp_path / "empty", ["a.txt"])))
+  with pytest.raises(DataError, match=r"folder: .*nothing doesn't exist"):
+    folder.read(str(tmp_path / "nothing"))
+  with pytest.raises(DataError, match=r"no split 'train'; did you mean 'all'"):
+    folder.read(str(root), "train")

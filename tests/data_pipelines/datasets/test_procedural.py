@@ -16,8 +16,8 @@ import pytest
 from data_pipelines.datasets import procedural
 from data_pipelines.encode import decode_bytes
 from data_pipelines.errors import DataError
+from data_pipelines.render import APPEARANCES, MOTIONS, load_truth
 from data_pipelines.render import families as plans
-from data_pipelines.render import load_truth
 from data_pipelines.render.scene import SceneSpec
 from data_pipelines.render.video import StockSpec
 
@@ -87,6 +87,52 @@ def test_a_finished_set_is_used_at_once(tiny, monkeypatch):
   monkeypatch.setattr(procedural, "draw", None)  # a call would fail
   root = str(folder_of(tiny).parent)
   assert procedural.make(cache_dir=root, progress=False, **TINY) == tiny
+
+
+def read(tiny, split="all", **options):
+  return procedural.read(str(folder_of(tiny).parent), split, progress=False, **TINY, **options)
+
+
+def test_read_gives_the_videos_of_each_split(tiny):
+  ids = {split: [r.id for r in read(tiny, split).records] for split in procedural.SPLITS}
+  assert ids["all"] == sorted(tiny.videos)
+  assert ids["background"] == sorted(tiny.background)
+  assert ids["train"] == sorted({i for pair in tiny.pairs for i in pair})
+  assert ids["queries"] == sorted(tiny.queries) and ids["database"] == sorted(tiny.database)
+  assert ids["eval"] == tiny.eval_ids
+  for record in read(tiny).records:
+    assert set(record.splits) == {s for s, own in ids.items() if record.id in own and s != "all"}
+    assert record.video == tiny.videos[record.id].video
+
+
+def test_read_gives_classes(tiny):
+  facts = procedural.facts(tiny)
+  motion, appearance = read(tiny), read(tiny, label="appearance")
+  for m, a in zip(motion.records, appearance.records, strict=True):
+    assert (m.label, a.label) == (facts[m.id].motion, facts[a.id].appearance)
+    assert m.text == MOTIONS[m.label] == motion.classes[m.label]
+    assert a.text == APPEARANCES[a.label].name == appearance.classes[a.label]
+  with pytest.raises(DataError, match=r"label is one of motion, appearance, not 'colour'"):
+    read(tiny, label="colour")
+  with pytest.raises(DataError, match=r"no split 'evals'; did you mean 'eval'"):
+    read(tiny, "evals")
+
+
+def test_read_gives_the_truth_of_the_main_object(tiny):
+  hidden = 0
+  for record in read(tiny, truth=True).records:
+    path = procedural.truth_path(record.video)
+    assert bool(record.truth) == path.exists()
+    if record.truth:
+      known, boxes = load_truth(path), record.truth["boxes"]
+      seen = (known.labels == 1).any((1, 2))
+      assert np.isnan(boxes[~seen]).all()
+      np.testing.assert_array_equal(boxes[seen], known.boxes[seen, 0])
+      assert np.isfinite(record.truth["points"][seen]).all()
+      assert not record.truth["visible"][~seen].any()
+      hidden += (~seen).sum()
+  assert hidden
+  assert not read(tiny).records[0].truth
 
 
 def test_lost_and_damaged_files_are_drawn_again(tiny, tmp_path):

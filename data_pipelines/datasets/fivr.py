@@ -1,0 +1,96 @@
+"""FIVR-200K and FIVR-5K: retrieval of near-duplicate and same-incident videos of news events.
+
+  videos/12ixRGWyemY.mp4                      files named by YouTube id, flat or in sub-folders
+  annotations/fivr.json.gz                    the lists; see docs/data/annotations.md
+  annotations/fivr_200k_ids.txt.gz
+
+Many of the links are dead: most people have 60 to 90 % of the videos. What is there is evaluated,
+as the protocol says (tca spec 11), and counted in `note`.
+"""
+
+from collections.abc import Mapping
+
+from data_pipelines.datasets import annotations as lists
+from data_pipelines.datasets import layout, listed
+from data_pipelines.errors import DataError
+from data_pipelines.records import Dataset, Record, RetrievalData
+
+SPLITS = {"200k": {"videos": 225_960}, "5k": {"videos": 5_049}}
+PREPARED = ("200k",)
+LABELS = ("annotation", "annotation_official_latest")
+
+_RIGHT = "videos named by their ids: ID.mp4 or SUBFOLDER/ID.webm"
+
+
+def read(root: str, split: str = "200k", *, annotations: str = "",
+         allow_missing: bool = False) -> Dataset:
+  """Reads a folder of FIVR's videos; ids are YouTube ids.
+
+  Args:
+    root: the folder that holds the videos.
+    split: "200k" or "5k", queries and database together; the first holds the second.
+      `Record.splits` has those that a video belongs to.
+    annotations: the folder of `fivr.json.gz` and `fivr_200k_ids.txt.gz`; "" for `annotations`
+      below `root`.
+    allow_missing: go on, with a warning, where listed videos are missing.
+
+  Raises:
+    DataError: no such folder, split or list, none of the videos is there, or some are missing.
+  """
+  layout.check_split("fivr", split, SPLITS)
+  folder = layout.root_folder("fivr", root)
+  known = lists.read_fivr(lists.folder(folder, annotations))
+  small = {*known.queries_5k, *known.database_5k}
+
+  def record(video_id: str, path: str) -> Record:
+    return Record(video_id, path, splits=("200k", "5k") if video_id in small else ("200k",))
+
+  queries, database = _members(known, split)
+  return listed.dataset("fivr", split, folder, (*database, *queries), expected=SPLITS[split],
+                        right=_RIGHT, allow_missing=allow_missing, record=record)
+
+
+def make(*, root: str, annotations: str = "", allow_missing: bool = False, split: str = "200k",
+         labels: str = "annotation") -> RetrievalData:
+  """The evaluation on FIVR, of the videos that are on disk; there is nothing to train on.
+
+  Labels are ND, DS, CS, IS and DA; `protocol` gives what `metrics.retrieval.fivr` needs. A query
+  may be in the database; it is never ranked against itself.
+
+  Args:
+    root, annotations, allow_missing: as in `read`.
+    split: "200k" (100 queries) or "5k" (50).
+    labels: which label file, see docs/data/annotations.md: "annotation", that published systems
+      are evaluated with, or "annotation_official_latest", which DAVR needs. `note` says which.
+
+  Raises:
+    DataError: as `read`; or the lists have no such labels.
+  """
+  if labels not in LABELS:
+    raise DataError(f"data.labels={labels!r} is unknown; choose {' or '.join(LABELS)}")
+  known = lists.read_fivr(lists.folder(layout.root_folder("fivr", root), annotations))
+  annotation = getattr(known, labels)
+  if not annotation:
+    other = next(name for name in LABELS if name != labels)
+    raise DataError(f"data.labels={labels}: fivr.json.gz has no such labels; choose {other}")
+  found = read(root, split, annotations=annotations, allow_missing=allow_missing)
+  videos = {r.id: r for r in found.records}
+  queries, database = ([i for i in ids if i in videos] for ids in _members(known, split))
+  note = f"Relevant videos are those of the label file '{labels}'."
+  return RetrievalData(
+      name=f"fivr {split}", videos=videos, pairs=[], background=[], groups={}, queries=queries,
+      database=database, annotation={i: annotation[i] for i in queries},
+      note=" ".join(filter(None, (note, found.note))))
+
+
+def protocol(data: RetrievalData) -> dict[str, Mapping]:
+  """Keyword arguments of `vssl_jax.metrics.retrieval.fivr`: `annotation`, query -> label -> ids."""
+  return {"annotation": data.annotation}
+
+
+def _members(known: lists.Fivr, split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """Queries and database of a split."""
+  if split == "5k" and not known.database_5k:
+    raise DataError("fivr 5k: fivr.json.gz has no 'queries_5k' and 'database_5k'; add them (see "
+                    "docs/data/annotations.md), or use the split 200k")
+  return (getattr(known, f"queries_{split}"), getattr(known, f"database_{split}"))
