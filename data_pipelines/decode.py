@@ -7,23 +7,22 @@ it is not. What FFmpeg can't do is told as a `VideoError` with a short plain rea
 
 import collections
 import contextlib
-import io
+import itertools
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 
 import av
 import numpy as np
-from av.stream import Discard, Disposition
 
 from data_pipelines import picture, sniff
+from data_pipelines.container import open_container, seconds
 from data_pipelines.errors import VideoError
 from data_pipelines.packets import Run, Unreliable, read_index
 
 MAX_PIXELS = 2**28  # a frame of 16384 x 16384
 MAX_FRAMES = 10_000_000  # 46 hours at 60 frames a second
-UNKNOWN_FPS = 25.0  # where a file states neither times nor a rate
+KEEP_BYTES = 2**25  # of decoded frames, of files that have to be decoded to know their times
 
 
 @contextlib.contextmanager
@@ -63,6 +62,9 @@ class VideoReader:
     height, width: of the frames as shown, in pixels, after rotation.
     rotation: -90, 0, 90 or 180, degrees counterclockwise by which the stored picture is turned.
     seekable: whether `frames` may seek.
+    codec: FFmpeg's name of the video codec, for example "h264".
+    n_lacking: frames that the file's header states beyond those that are there.
+    stated_seconds: how long the file's header says that it lasts; 0.0 where it doesn't say.
   """
 
   def __init__(self, source: str | os.PathLike | bytes, *, max_frames: int = MAX_FRAMES,
@@ -71,7 +73,8 @@ class VideoReader:
     self.name = f"video in memory ({len(source)} bytes)" if in_memory else os.fspath(source)
     self._source = bytes(source) if in_memory else pathlib.Path(source).absolute()
     self._limits = max_frames, max_pixels
-    self._container = self._stream = self._index = None
+    self._container = self._stream = self._index = self._run = None
+    self._kept = {}  # number -> frame, of those decoded while opening
     self._trusted, self._closed = True, False  # until seeking fails; until close()
     try:
       sniff.check(self.name, self._source)
@@ -95,11 +98,12 @@ class VideoReader:
   def close(self) -> None:
     """Releases the file; more than once does no harm. Nothing can be read after that."""
     self._closed = True
+    self._kept = {}
     self._release()
 
   def frames(self, indices: Sequence[int] | np.ndarray, short_side: int | None = None, *,
              crop: int | None = None, interpolation: str = "bilinear") -> np.ndarray:
-    """The frames with these numbers; besides the result, one decoded frame is held at a time.
+    """The frames with these numbers. Decoded frames pass through memory one by one.
 
     Args:
       indices: int [N] in 0..n_frames-1, any order, repeats allowed.
@@ -115,10 +119,7 @@ class VideoReader:
       ValueError: `crop` is larger than a side.
       VideoError: decoding stopped working since the video was opened.
     """
-    indices = np.asarray(indices, np.int64).reshape(-1)
-    if indices.size and not 0 <= indices.min() <= indices.max() < self.n_frames:
-      raise IndexError(f"{self.name} has frames 0..{self.n_frames - 1}, "
-                       f"asked for {indices.min()}..{indices.max()}")
+    indices = checked_numbers(self.name, indices, self.n_frames)
     size = self._output_size(short_side)
     cropped = picture.centre_crop(np.broadcast_to(np.uint8(0), (*size, 3)), crop).shape
     out = np.empty((len(indices), *cropped), np.uint8)
@@ -129,11 +130,48 @@ class VideoReader:
     with self._plain_errors():
       for i, frame in self._wanted(sorted(rows)):
         image = self._picture.rgb(frame, size, interpolation)
-        out[rows[i]] = picture.centre_crop(image, crop)
+        first, *others = rows[i]
+        picture.copy(out[first], picture.centre_crop(image, crop))
+        out[others] = out[first]
         lacking.discard(i)
     if lacking:
       raise VideoError(self.name, "can't be decoded any more (did the file change?)")
     return out
+
+  def stream(self, indices: Sequence[int] | np.ndarray, short_side: int | None = None, *,
+             crop: int | None = None, interpolation: str = "bilinear") -> Iterator[np.ndarray]:
+    """The same as `frames`, one by one and never more than one in memory, for long videos.
+
+    Nothing else may be read from this reader meanwhile.
+
+    Args:
+      indices: int [N] in 0..n_frames-1, not decreasing; repeats give the same array again.
+      short_side, crop, interpolation: as for `frames`.
+
+    Yields:
+      uint8 [H, W, 3], RGB, N times.
+
+    Raises:
+      IndexError, ValueError, VideoError: as `frames` does; ValueError also for indices that
+        decrease.
+    """
+    indices = checked_numbers(self.name, indices, self.n_frames)
+    if np.any(np.diff(indices) < 0):
+      raise ValueError("stream needs indices that don't decrease")
+    numbers, repeats = np.unique(indices, return_counts=True)
+    return self._one_by_one(numbers.tolist(), repeats.tolist(), self._output_size(short_side),
+                            crop, interpolation)
+
+  def _one_by_one(self, numbers, repeats, size, crop, interpolation) -> Iterator[np.ndarray]:
+    given = 0
+    with self._plain_errors():
+      for i, frame in self._wanted(numbers):
+        if numbers[given:given + 1] == [i]:  # else it has been given out before
+          image = picture.centre_crop(self._picture.rgb(frame, size, interpolation), crop)
+          yield from itertools.repeat(image, repeats[given])
+          given += 1
+    if given < len(numbers):
+      raise VideoError(self.name, "can't be decoded any more (did the file change?)")
 
   def scan(self, short_side: int | None = None, *,
            interpolation: str = "bilinear") -> Iterator[np.ndarray]:
@@ -143,48 +181,51 @@ class VideoReader:
       for _, frame in self._sequence():
         yield self._picture.rgb(frame, size, interpolation)
 
+  def count_damaged(self) -> int:
+    """How many of the n_frames lack a whole picture of their own; decodes and converts them all.
+
+    For these, another frame is shown, or the decoder has mended what it could.
+    """
+    whole, shown, size = 0, None, self._output_size(None)
+    with self._plain_errors():
+      for _, frame in self._sequence():
+        if frame is not shown:
+          self._picture.rgb(frame, size, "bilinear")
+          whole, shown = whole + (not frame.is_corrupt), frame
+    return self.n_frames - whole
+
   # Opening.
 
   def _release(self) -> None:
     if self._container is not None:
       self._container.close()
-    self._container = self._stream = None
+    self._container = self._stream = self._run = None
 
   def _open(self) -> None:
-    """(Re)opens the file at its beginning and chooses the stream."""
+    """(Re)opens the file at its beginning."""
     self._release()
-    file = io.BytesIO(self._source) if isinstance(self._source, bytes) else os.fspath(self._source)
-    try:  # a title that is not UTF-8 is no reason to refuse a video
-      self._container = av.open(file, metadata_errors="replace")
-    except (av.FFmpegError, ValueError) as e:
-      raise VideoError(self.name, sniff.why_not_opened(self._source)) from e
-    real = [s for s in self._container.streams.video
-            if not s.disposition & Disposition.attached_pic]
-    if not real:
-      raise VideoError(self.name, "no video stream")
-    decodable = [s for s in real if s.codec_context is not None]
-    if not decodable:
-      raise VideoError(self.name, "no decoder for its video codec")
-    self._stream = max(decodable, key=lambda s: bool(s.disposition & Disposition.default))
-    for stream in self._container.streams:
-      if stream is not self._stream:
-        stream.discard = Discard.all
-    # Many readers share the machine, and frame threads deadlock on an early close.
-    self._stream.thread_type = "NONE"
-    self._stream.codec_context.thread_count = 1
+    self._container, self._stream = open_container(self.name, self._source)
 
   def _learn_timeline(self) -> None:
     """Sets the times, from packets, else from all frames; and what needs a decoded frame."""
     rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
     if self.seekable:
       pts = self._index.shown_pts
-      self.times = _seconds(pts, self._stream.time_base, rate)
+      self.times = seconds(pts, self._stream.time_base, rate)
       first = next((frame for _, frame in self._wanted([0])), None)
+      if self.seekable:
+        self._kept[0] = first
     else:
-      first, pts = self._decode_all()
+      first, pts = self._decode_all(rate)
     if first is None:
       raise VideoError(self.name, "no frame could be decoded")
-    self.times = _seconds(pts, self._stream.time_base, rate)
+    self.times = seconds(pts, self._stream.time_base, rate)
+    self.codec = self._stream.codec_context.codec.canonical_name
+    stored = self.n_frames if self._index is None else len(self._index.place)
+    self.n_lacking = max(0, self._stream.frames - stored)
+    self.stated_seconds = (float(self._stream.duration * self._stream.time_base)
+                           if self._stream.duration else
+                           (self._container.duration or 0) / av.time_base)
     spanned = float(self.times[-1])
     self.fps = rate or ((len(self.times) - 1) / spanned if spanned else 0.0)
     self._picture = picture.Converter(first)
@@ -192,12 +233,21 @@ class VideoReader:
     self.rotation = self._picture.rotation
     self._check_pixels(self.height, self.width)
 
-  def _decode_all(self) -> tuple[av.VideoFrame | None, list[int | None]]:
-    """The first frame and the times of all."""
+  def _decode_all(self, rate: float) -> tuple[av.VideoFrame | None, list[int | None]]:
+    """The first frame and the times of all; keeps the frames of a short video."""
     self._open()
+    context = self._stream.codec_context
+    n_stated = self._stream.frames or round((self._container.duration or 0) / av.time_base * rate)
+    room = KEEP_BYTES
+    if n_stated * context.height * context.width * 3 / 2 > room:  # bytes of the usual 4:2:0
+      context.options = {"skip_loop_filter": "all"}  # changes neither how many come nor when
+      room = 0
     first, pts = None, []
     for frame in self._decode():
       first = frame if first is None else first
+      room -= sum(plane.buffer_size for plane in frame.planes)
+      if room > 0:
+        self._kept[len(pts)] = frame
       pts.append(frame.pts)
       if len(pts) > self._limits[0]:
         raise VideoError(self.name, f"more than {self._limits[0]} frames")
@@ -257,6 +307,8 @@ class VideoReader:
 
   def _wanted(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
     """(number, frame) for sorted unique numbers; where one comes twice the second is right."""
+    yield from ((i, self._kept[i]) for i in wanted if i in self._kept)
+    wanted = [i for i in wanted if i not in self._kept]
     if not wanted:
       return
     if self.seekable:
@@ -275,7 +327,11 @@ class VideoReader:
   def _sought(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
     """`_wanted`, each from the nearest key frame; raises `Unreliable` at any doubt."""
     wanted_pts = self._index.shown_pts[wanted].tolist()
-    run = None
+    run, self._run = self._run, None  # until it has gone well
+    if run is not None and self._index.shown_place[wanted].min() < run.place:
+      run = None  # what it has passed can't be had from it any more
+    elif run is not None:
+      run.wanted_pts = set(wanted_pts)
     for i, pts, key in zip(wanted, wanted_pts, self._index.keys_before(wanted), strict=True):
       if run is None or self._index.key_place[key] > run.place:
         run = Run(self._container, self._stream, self._index, key, set(wanted_pts))
@@ -283,6 +339,16 @@ class VideoReader:
       if frame is None or frame.pts != pts:
         raise Unreliable
       yield i, frame
+    self._run = run
+
+
+def checked_numbers(name: str, indices: Sequence[int] | np.ndarray, n_frames: int) -> np.ndarray:
+  """Frame numbers as int64 [N]; raises IndexError where one is outside 0..n_frames-1."""
+  indices = np.asarray(indices, np.int64).reshape(-1)
+  if indices.size and not 0 <= indices.min() <= indices.max() < n_frames:
+    raise IndexError(f"{name} has frames 0..{n_frames - 1}, "
+                     f"asked for {indices.min()}..{indices.max()}")
+  return indices
 
 
 def _decoded(context: av.VideoCodecContext, packet: av.Packet | None) -> list[av.VideoFrame]:
@@ -291,13 +357,3 @@ def _decoded(context: av.VideoCodecContext, packet: av.Packet | None) -> list[av
     return context.decode(packet)
   except av.FFmpegError:
     return []
-
-
-def _seconds(pts: Sequence[int | None], time_base: Fraction, rate: float) -> np.ndarray:
-  """Times from the first frame; evenly spaced where the file's own don't increase throughout."""
-  if any(p is None for p in pts) or np.any(np.diff(np.asarray(pts, np.int64)) <= 0):
-    return np.arange(len(pts)) / (rate or UNKNOWN_FPS)
-  since_first = np.asarray(pts, np.int64) - pts[0]
-  return since_first * time_base.numerator / time_base.denominator
-
-

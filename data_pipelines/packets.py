@@ -106,14 +106,16 @@ class Run:
   Attributes:
     frames: the frames, by presentation time; raises `Unreliable` at the first sign of damage.
     place: of the next packet to be read.
+    wanted_pts: frames that must not be left out; may be changed while their packets are ahead.
   """
 
   def __init__(self, container: av.container.InputContainer, stream: av.VideoStream,
                index: PacketIndex, key: int, wanted_pts: set[int]):
     self.place = int(index.key_place[key])
-    self.frames = self._decode(container, stream, index, key, wanted_pts)
+    self.wanted_pts = wanted_pts
+    self.frames = self._decode(container, stream, index, key)
 
-  def _decode(self, container, stream, index, key, wanted_pts) -> Iterator[av.VideoFrame]:
+  def _decode(self, container, stream, index, key) -> Iterator[av.VideoFrame]:
     context = stream.codec_context
     skips = context.codec.canonical_name in SKIPPABLE
     try:
@@ -121,7 +123,7 @@ class Run:
         if packet.size:
           self.place = index.place.get(packet.pts, self.place) + 1
         if skips:
-          needed = not packet.size or packet.pts in wanted_pts
+          needed = not packet.size or packet.pts in self.wanted_pts
           context.skip_frame = "DEFAULT" if needed else "NONREF"
         for frame in packet.decode():
           if frame.is_corrupt:

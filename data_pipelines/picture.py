@@ -32,6 +32,14 @@ def centre_crop(image: np.ndarray, crop: int | None) -> np.ndarray:
   return image[..., y:y + crop, x:x + crop, :]
 
 
+def copy(target: np.ndarray, image: np.ndarray) -> None:
+  """Copies uint8 [H, W, 3] into an array of the same shape, whole pixels at a time.
+
+  That halves the time for turned pictures.
+  """
+  target.view("V3")[:] = image.view("V3")
+
+
 class Converter:
   """Turns the frames of one video into arrays; its first frame tells how they are to be shown.
 

@@ -16,7 +16,21 @@ def check(name: str, source: pathlib.Path | bytes) -> None:
     VideoError: missing, a folder, no permission, empty, or text. Text is refused here because
       FFmpeg would read play lists, which name other files, and draw plain text as a picture.
   """
-  if not isinstance(source, bytes):
+  head = first_bytes(name, source)
+  if _is_text(head):
+    page = head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml"))
+    raise VideoError(name, f"not a video ({'a web page' if page else 'text'})")
+
+
+def first_bytes(name: str, source: str | os.PathLike | bytes) -> bytes:
+  """The beginning of a file, or of bytes; at least one byte.
+
+  Raises:
+    VideoError: missing, a folder, no permission, empty, ...
+  """
+  if isinstance(source, bytes):
+    head = source[:HEAD]
+  else:
     try:
       mode = os.stat(source).st_mode
       if stat.S_ISDIR(mode):
@@ -30,13 +44,9 @@ def check(name: str, source: pathlib.Path | bytes) -> None:
       raise VideoError(name, "permission denied") from e
     except OSError as e:
       raise VideoError(name, f"can't be read ({e.strerror})") from e
-  else:
-    head = source[:HEAD]
   if not head:
     raise VideoError(name, "empty file")
-  if _is_text(head):
-    page = head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml"))
-    raise VideoError(name, f"not a video ({'a web page' if page else 'text'})")
+  return head
 
 
 def why_not_opened(source: pathlib.Path | bytes) -> str:
@@ -52,7 +62,7 @@ def why_not_opened(source: pathlib.Path | bytes) -> str:
   return "not a video"
 
 
-def _head(path: pathlib.Path) -> bytes:
+def _head(path: str | os.PathLike) -> bytes:
   with open(path, "rb") as f:
     return f.read(HEAD)
 

@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 
+from data_pipelines import container, decode
 from data_pipelines.decode import open_video
 from data_pipelines.errors import VideoError
 from tests.data_pipelines import clips
@@ -264,3 +265,29 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
                           check=True, cwd=pathlib.Path(__file__).parents[2])
   unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
   assert int(result.stdout) * unit < 80e6
+
+
+def test_calls_that_go_on_where_the_last_one_ended(form):
+  """Any order of calls gives the frames that were asked for, wherever the decoder stands."""
+  for name in ("h264", "one key frame", "open gop", "mpeg4", "avi without pts"):
+    reference = [image for _, image in decode_all(form[name])]
+    with open_video(form[name]) as video:
+      for asked in ([3, 5], [6], [7, 30], [8, 9], [10, 31], [31], [32, 39], [39], [2], [4, 4, 38]):
+        got = video.frames(asked)
+        assert all(np.array_equal(image, reference[i])
+                   for image, i in zip(got, asked, strict=True)), (name, asked)
+
+
+def test_a_short_file_without_an_index_is_decoded_once(tmp_path, form, monkeypatch):
+  for name, limit, again in (("avi without pts", decode.KEEP_BYTES, 0), ("avi h264", 30000, 1),
+                             ("mpegts", decode.KEEP_BYTES, 0)):
+    monkeypatch.setattr(decode, "KEEP_BYTES", limit)
+    opened = []
+    monkeypatch.setattr(decode, "open_container", lambda *args, log=opened: log.append(args)
+                        or container.open_container(*args))
+    reference = [image for _, image in decode_all(form[name])]
+    with open_video(form[name]) as video:
+      before = len(opened)
+      assert all(np.array_equal(image, reference[i])
+                 for image, i in zip(video.frames([30, 2]), (30, 2), strict=True))
+      assert len(opened) - before == again
