@@ -9,8 +9,8 @@ import grain
 import numpy as np
 
 from data_pipelines import edits, picture, sample
-from data_pipelines.decode import open_video
 from data_pipelines.errors import DataError, VideoError
+from data_pipelines.media import open_media
 from data_pipelines.records import Record
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def read_frames(video: Record, choose: Callable[..., np.ndarray], short_side: in
   Raises:
     VideoError: it can't be read, or `start` and `end` leave nothing of it.
   """
-  with open_video(video.video) as reader:
+  with open_media(video) as reader:
     lasts = reader.times[-1] + 1 / (reader.fps or 1.0)
     start, end = video.start or 0.0, video.end
     if start > lasts or (end is not None and end < start):

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from data_pipelines import frames as frame_pipeline
-from data_pipelines import lock
+from data_pipelines import lock, shards
 from data_pipelines.errors import DataError
 from data_pipelines.records import Record, RetrievalData
 from data_pipelines.store import Store, StoreWriter, View
@@ -256,6 +256,9 @@ def file_digest(path: str) -> str:
 
 
 def _file_state(path: str) -> list:
+  if shards.is_address(path):
+    shard, _, row = path.rpartition("#")
+    return [*_file_state(shard), row]
   path = os.path.abspath(path)
   try:
     stat = os.stat(path)

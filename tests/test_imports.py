@@ -37,7 +37,12 @@ TABLE = {
     "vssl_jax.log": {"jax", "tqdm", "tensorboardX"},
     "vssl_jax": set(),
     "data_pipelines.pipeline": {"numpy", "grain"},
-    "data_pipelines": {"numpy", "grain", "tensorflow_datasets", "av", "PIL", "pyarrow", "tqdm"},
+    "data_pipelines.datasets.imagenet": {"numpy", "scipy"},
+    "data_pipelines.datasets.jhmdb": {"numpy", "scipy"},
+    "data_pipelines.beam_runner": {"apache_beam"},
+    "data_pipelines.torchcodec_reader": {"numpy", "torchcodec"},
+    "data_pipelines": {"numpy", "grain", "tensorflow_datasets", "array_record", "av", "PIL",
+                       "pyarrow", "fsspec", "psutil", "tqdm"},
     "experiments": {"vssl_jax", "data_pipelines", "jax", "numpy", "absl", "ml_collections",
                     "pyarrow", "tqdm"},
 }
@@ -50,6 +55,7 @@ ONLY = {
     "jax.experimental.multihost_utils": ("vssl_jax.parallel",),
     "grain": ("data_pipelines",),
     "av": ("data_pipelines",),
+    "torchcodec": ("data_pipelines.torchcodec_reader",),
 }
 NOWHERE = ("torch", "torchvision", "tensorflow", "cv2", "keras")
 
@@ -120,6 +126,8 @@ def test_every_row_of_the_table_is_about_something():
     ("vssl_jax.parallel", "from vssl_jax.train import fit"),
     ("data_pipelines.store", "from vssl_jax.types import ConfigError"),
     ("data_pipelines.decode", "import cv2"),
+    ("data_pipelines.decode", "def f():\n  from torchcodec.decoders import VideoDecoder"),
+    ("data_pipelines.torchcodec_reader", "import torch"),
     ("data_pipelines.decode", "import jax"),
     ("experiments.run", "import torch"),
     ("experiments.run", "try:\n  import tensorflow as tf\nexcept ImportError:\n  pass"),
@@ -158,4 +166,4 @@ def test_no_part_of_it_pulls_in_torch_or_tensorflow():
       importlib.import_module(name)
     print(*sys.modules)
   """)
-  assert not {"torch", "tensorflow", "cv2"} & set(loaded.split())
+  assert not {"torch", "torchcodec", "tensorflow", "cv2"} & set(loaded.split())

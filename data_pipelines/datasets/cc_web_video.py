@@ -45,7 +45,8 @@ def make(*, root: str, annotations: str = "", allow_missing: bool = False) -> Re
   'cleaned' numbers leave out; the lists also name videos that aren't there. `protocol` gives what
   `metrics.retrieval.cc_web_video` needs. Arguments and errors as in `read`.
   """
-  found = read(root, "all", annotations=annotations, allow_missing=allow_missing)
+  found = listed.load(read, root, "all", annotations=annotations,
+                      allow_missing=allow_missing)
   known = lists.read_cc_web_video(
       lists.folder(layout.root_folder("cc_web_video", root), annotations))
   videos = {r.id: r for r in found.records}

@@ -9,11 +9,9 @@ DAVIS-2016 has one object a sequence, drawn in grey (0 and 255), and lists of an
 label maps of 2017 an object of 2016 is `label > 0`.
 """
 
-import io
 import pathlib
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from data_pipelines.datasets import completeness, layout, numbered
 from data_pipelines.errors import DataError
@@ -73,33 +71,6 @@ def read(root: str, split: str = "val", *, allow_missing: bool = False,
   completeness.check("davis", split, {"sequences": len(records)}, SPLITS[split],
                      missing + unmasked, allow_missing)
   return Dataset("davis", split, records, missing=tuple(missing))
-
-
-def read_labels(mask: str | bytes) -> np.ndarray:
-  """A label map of DAVIS, by path or as bytes: uint8 [H, W], 0 for the background.
-
-  Indexed PNGs give their indices (255 is void). Grey ones of DAVIS-2016, which are 0 and 255, give
-  0 and 1; some of them are stored with an alpha channel or in colour, and are read alike.
-
-  Raises:
-    DataError: it isn't a picture, or has colours and no palette.
-  """
-  name = "a label map" if isinstance(mask, bytes) else mask
-  try:
-    with Image.open(io.BytesIO(mask) if isinstance(mask, bytes) else mask) as image:
-      labels = np.array(image)
-  except (OSError, UnidentifiedImageError, SyntaxError) as e:
-    raise DataError(f"{name}: can't read this label map ({e})") from e
-  if image.mode == "P":
-    return labels
-  if labels.ndim == 3:
-    colours = labels[..., :-1] if image.mode in ("LA", "RGBA") else labels
-    if (colours != colours[..., :1]).any():
-      raise DataError(f"{name}: has colours but no palette, so its labels are unknown; use the "
-                      "indexed PNG of the official download")
-    labels = colours[..., 0]
-  grey = labels.astype(np.uint8)
-  return np.minimum(grey, 1) if np.isin(grey, (0, 255)).all() else grey
 
 
 def palette() -> np.ndarray:

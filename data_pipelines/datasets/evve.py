@@ -58,7 +58,8 @@ def make(*, root: str, annotations: str = "", allow_missing: bool = False) -> Re
   The label of a query's relevant videos is the name of its event: query -> event -> ids.
   `protocol` gives what `metrics.retrieval.evve` needs. Arguments and errors as in `read`.
   """
-  found = read(root, "all", annotations=annotations, allow_missing=allow_missing)
+  found = listed.load(read, root, "all", annotations=annotations,
+                      allow_missing=allow_missing)
   known = lists.read_evve(lists.folder(layout.root_folder("evve", root), annotations))
   videos = {r.id: r for r in found.records}
   queries = [i for i in known.queries if i in videos]

@@ -73,7 +73,8 @@ def make(*, root: str, annotations: str = "", allow_missing: bool = False, split
   if not annotation:
     other = next(name for name in LABELS if name != labels)
     raise DataError(f"data.labels={labels}: fivr.json.gz has no such labels; choose {other}")
-  found = read(root, split, annotations=annotations, allow_missing=allow_missing)
+  found = listed.load(read, root, split, annotations=annotations,
+                      allow_missing=allow_missing)
   videos = {r.id: r for r in found.records}
   queries, database = ([i for i in ids if i in videos] for ids in _members(known, split))
   note = f"Relevant videos are those of the label file '{labels}'."

@@ -11,6 +11,7 @@ import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
+from data_pipelines import shards
 from data_pipelines.datasets import layout
 from data_pipelines.errors import DataError
 from data_pipelines.records import Dataset, Record, RetrievalData
@@ -75,7 +76,8 @@ def make(*, root: str, n_edits: int = 4, holdout: float = 0.2, n_eval_edits: int
   (unless the share would leave no video on one side).
 
   Args:
-    root: the folder. Links to folders are followed, each folder once; hidden names are skipped.
+    root: the folder, or one of shards that were prepared. Links to folders are followed, each
+      folder once; hidden names are skipped.
     n_edits: edited copies of each training video, at least 1.
     holdout: share of the videos held out for evaluation, between 0 and 1; at least one video is.
     n_eval_edits: queries made from each held-out video, at least 1.
@@ -94,16 +96,12 @@ def make(*, root: str, n_edits: int = 4, holdout: float = 0.2, n_eval_edits: int
   """
   _check_settings(n_edits, holdout, n_eval_edits, max_videos)
   folder = _folder(root, "data.root")
-  paths = list_videos(folder, extensions)
-  if not paths:
-    raise DataError(f"data.root: no videos in {folder} or its subfolders; looked for names ending "
-                    f"in {', '.join(extensions)}")
-  ids = _subset([video_id(p, folder) for p in paths], max_videos, seed)
+  path_of = _videos(folder, extensions)
+  ids = _subset(list(path_of), max_videos, seed)
   if len(ids) < MIN_VIDEOS:
-    raise DataError(f"data.root: {folder} has {len(paths)} video(s), of which {len(ids)} may be "
+    raise DataError(f"data.root: {folder} has {len(path_of)} video(s), of which {len(ids)} may be "
                     f"used; at least {MIN_VIDEOS} are needed (two to train on and one to evaluate "
                     "on). Add videos, or raise data.max_videos if it is set")
-  path_of = {video_id(p, folder): str(p) for p in paths}
   held_out = _held_out(ids, holdout, seed)
   train = [i for i in ids if i not in held_out]
   copies = {i: _copies(i, path_of[i], *(("edit", n_edits) if i not in held_out else
@@ -123,6 +121,18 @@ def make(*, root: str, n_edits: int = 4, holdout: float = 0.2, n_eval_edits: int
       database=ids,
       annotation={v.id: {"ND": [i]} for i in ids if i in held_out for v in copies[i]},
       note=NOTE)
+
+
+def _videos(folder: pathlib.Path, extensions: Sequence[str]) -> dict[str, str]:
+  """Id -> path, or address in shards."""
+  if shards.is_prepared(folder):
+    parts = [shards.read(folder, split).records for split in shards.manifest(folder)["splits"]]
+    return {record.id: record.video for part in parts for record in part}
+  paths = list_videos(folder, extensions)
+  if not paths:
+    raise DataError(f"data.root: no videos in {folder} or its subfolders; looked for names ending "
+                    f"in {', '.join(extensions)}")
+  return {video_id(p, folder): str(p) for p in paths}
 
 
 def list_videos(folder: pathlib.Path, extensions: Iterable[str] = SUFFIXES,

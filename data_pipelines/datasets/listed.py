@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from data_pipelines import shards
 from data_pipelines.datasets import completeness, layout, walk
 from data_pipelines.datasets.folder import SUFFIXES
 from data_pipelines.records import Dataset, Record
@@ -92,3 +93,8 @@ def _duplicates(duplicates: Mapping[str, list[str]]) -> str:
   shown = "; ".join(" and ".join(own) for own in list(duplicates.values())[:_SHOWN])
   return (f"Several files for {len(duplicates):,} of the ids, the first by name is used: {shown}"
           f"{'; ...' if len(duplicates) > _SHOWN else '.'}")
+
+
+def load(read: Callable[..., Dataset], root: str, split: str, **options) -> Dataset:
+  """A split from shards, where `root` was prepared, else by `read(root, split, **options)`."""
+  return shards.read(root, split) if shards.is_prepared(root) else read(root, split, **options)

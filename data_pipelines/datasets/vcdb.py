@@ -75,7 +75,8 @@ def make(*, root: str, annotations: str = "", allow_missing: bool = False,
   if not 0 <= holdout < 1:
     raise DataError(f"data.holdout is a share of the groups, at least 0 and below 1, got {holdout}")
   known = lists.read_vcdb(lists.folder(layout.root_folder("vcdb", root), annotations))
-  found = read(root, "all", annotations=annotations, allow_missing=allow_missing)
+  found = listed.load(read, root, "all", annotations=annotations,
+                      allow_missing=allow_missing)
   videos, groups, partners = {r.id: r for r in found.records}, known.groups, known.partners
   held_out = _held_out(len(set(groups.values())), holdout, seed)
   core = [i for i in known.core if i in videos]

@@ -8,6 +8,7 @@ from PIL import Image
 
 from data_pipelines.datasets import davis
 from data_pipelines.errors import DataError
+from data_pipelines.pictures import read_labels
 from tests.data_pipelines.layouts import davis as small
 from tests.data_pipelines.layouts import material
 
@@ -39,7 +40,7 @@ def test_val(root):
   frames = np.stack([np.asarray(Image.open(p)) for p in record.frames]).astype(int)
   seed = small.SEEDS["blackswan"]
   assert np.abs(frames - material.clip(seed, small.N_FRAMES)).mean() < 8
-  labels = np.stack([davis.read_labels(p) for p in record.masks])
+  labels = np.stack([read_labels(p) for p in record.masks])
   np.testing.assert_array_equal(labels, material.truth(seed, small.N_FRAMES).labels)
 
 
@@ -105,32 +106,6 @@ def test_full_resolution(tmp_path):
   assert "Full-Resolution" in data.records[0].masks[0]
 
 
-def test_labels_of_every_kind_of_png():
-  labels = np.array([[0, 1, 2], [3, 255, 0]])
-  np.testing.assert_array_equal(davis.read_labels(png(labels, "P")), labels)
-  np.testing.assert_array_equal(davis.read_labels(png(labels, "L")), labels)  # not 0 and 255 only
-  grey = np.array([[0, 255, 0], [255, 255, 0]])
-  np.testing.assert_array_equal(davis.read_labels(png(grey, "P")), grey)  # 255 is void
-  for mode, planes in (("L", grey), ("LA", np.stack([grey, 255 + 0 * grey], 2)),
-                       ("RGB", np.stack(3 * [grey], 2)),
-                       ("RGBA", np.stack([grey, grey, grey, 255 + 0 * grey], 2))):
-    np.testing.assert_array_equal(davis.read_labels(png(planes, mode)), grey // 255, mode)
-  two = np.array([[False, True, True]])
-  file = io.BytesIO()
-  Image.fromarray(two).save(file, "PNG")
-  np.testing.assert_array_equal(davis.read_labels(file.getvalue()), two)
-
-
-def test_bad_label_maps(tmp_path):
-  colours = np.zeros((2, 2, 3))
-  colours[0, 0, 1] = 128
-  with pytest.raises(DataError, match="colours but no palette"):
-    davis.read_labels(png(colours, "RGB"))
-  (tmp_path / "a.png").write_bytes(png(np.zeros((9, 9)), "P")[:60])
-  with pytest.raises(DataError, match=r"a\.png: can't read this label map"):
-    davis.read_labels(str(tmp_path / "a.png"))
-
-
 def test_palette():
   palette = davis.palette()
   assert palette[:5].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]
@@ -157,7 +132,7 @@ def test_real_sequences(real):
     for frame, mask in zip(record.frames[::10], record.masks[::10], strict=True):
       raw = np.asarray(Image.open(mask))
       assert set(np.unique(raw)) == {0, 255}  # one object, or all of them joined
-      labels = davis.read_labels(mask)
+      labels = read_labels(mask)
       np.testing.assert_array_equal(labels, raw == 255)
       assert labels.dtype == np.uint8 and labels.shape == Image.open(frame).size[::-1]
 
@@ -166,7 +141,7 @@ def test_real_results_are_indexed(real):
   counts = {}
   for folder in sorted((real / "osvos_davis2017_results").iterdir()):
     raw = [np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))[::10]]
-    labels = [davis.read_labels(str(path)) for path in sorted(folder.glob("*.png"))[::10]]
+    labels = [read_labels(str(path)) for path in sorted(folder.glob("*.png"))[::10]]
     np.testing.assert_array_equal(raw, labels)
     counts[folder.name] = int(labels[0].max())
     stored = Image.open(folder / "00000.png").getpalette()
