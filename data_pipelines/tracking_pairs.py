@@ -1,4 +1,7 @@
-"""Which pictures of a tracking sequence make training pairs (CycleContrast, section 6.2)."""
+"""Which pictures of a tracking sequence a tracker is trained with (CycleContrast, section 6.2).
+
+`sample.pair(times, (1, 99), among=usable(...), rng=rng)` draws a pair of them.
+"""
 
 import numpy as np
 
@@ -6,8 +9,6 @@ MIN_AREA = 20
 SIDES = (20, 500)  # pixels
 SHARES = (0.01, 0.5)  # of the picture's side
 ASPECTS = (0.25, 4)  # width / height
-MAX_APART = 100  # pictures
-_TRIES = 100
 
 
 def usable(boxes: np.ndarray, image_size: tuple[int, int],
@@ -32,24 +33,6 @@ def usable(boxes: np.ndarray, image_size: tuple[int, int],
   if cover is not None and len(cover):
     kept &= cover > max(1.0, 0.3 * np.max(cover))
   return np.flatnonzero(kept)
-
-
-def pair(frames: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | None:
-  """Two of the usable pictures, the earlier one first; None where there are fewer than two.
-
-  They are distinct and less than `MAX_APART` apart, except that the only two are taken as they
-  are, and that one picture is taken twice where 100 draws find no pair.
-  """
-  if len(frames) < 2:
-    return None
-  if len(frames) == 2:
-    return int(frames[0]), int(frames[1])
-  for _ in range(_TRIES):
-    a, b = sorted(rng.choice(frames, 2, replace=False).tolist())
-    if b - a < MAX_APART:
-      return a, b
-  a = int(rng.choice(frames))
-  return a, a
 
 
 def _within(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Which pictures of a sequence are used for training pairs, and which pairs are drawn."""
+"""Which pictures of a sequence a tracker is trained with."""
 
 import numpy as np
 import pytest
 
-from data_pipelines import tracking_pairs
+from data_pipelines import sample, tracking_pairs
 
 IMAGE = (480, 640)  # height, width
 
@@ -36,14 +36,12 @@ def test_empty_sequence():
   assert tracking_pairs.usable(np.zeros((0, 4)), IMAGE, np.zeros(0)).tolist() == []
 
 
-def test_pairs():
-  rng = np.random.default_rng(0)
-  frames = np.array([3, 50, 120, 400, 410])
-  drawn = {tracking_pairs.pair(frames, rng) for _ in range(300)}
-  assert drawn == {(3, 50), (50, 120), (400, 410)}  # all that are less than 100 apart
-  assert tracking_pairs.pair(np.array([7, 900]), rng) == (7, 900)
-  assert tracking_pairs.pair(np.array([7]), rng) is None
-  apart = np.array([0, 100, 200])
-  assert {tracking_pairs.pair(apart, rng) for _ in range(60)} == {(0, 0), (100, 100), (200, 200)}
-  again = [tracking_pairs.pair(np.arange(50), np.random.default_rng(5)) for _ in range(2)]
-  assert again[0] == again[1] and all(type(n) is int for n in again[0])
+def test_pairs_are_drawn_among_them():
+  rng, times = np.random.default_rng(0), np.arange(900) / 30
+
+  def draw(frames):
+    return tuple(sample.pair(times, (1, 99), among=np.array(frames), rng=rng).tolist())
+
+  assert {draw([3, 50, 120, 400, 410]) for _ in range(300)} == {(3, 50), (50, 120), (400, 410)}
+  assert draw([7, 800]) == (7, 800)
+  assert {draw([0, 100, 200]) for _ in range(60)} == {(0, 0), (100, 100), (200, 200)}
