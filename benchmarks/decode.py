@@ -1,6 +1,6 @@
 """How fast video files become arrays: this project's readers against others, on the same frames.
 
-  python benchmarks/decode.py FOLDER --repetitions=5
+  python -m benchmarks.decode FOLDER --repetitions=5
 
 FOLDER holds video files. For a fair answer let nothing else run. Readers that aren't installed
 are left out; `pip install opencv-python-headless decord torchcodec torch` brings all.
@@ -15,10 +15,11 @@ in full size. Every reader decodes with one thread; with 2 threads, two files ar
 2. Speed, where that is fair: the files that every reader in the table reads right (exact or
    colour; readers that fail on more than a fifth of all files don't count here). Each repetition
    runs all readers, in a new order; the figures are medians over the repetitions, with the lowest
-   and the highest. "decode only" is the bound: the packets that the frames need, found beforehand,
-   demuxed and decoded without turning any frame into an array.
-3. Ours per file, over all files that PyAV reads whole, against the fastest reader that is exact on
-   that file.
+   and the highest; ratios are to the fastest reader that isn't ours. Where other programs can't be
+   stopped, frames per second of CPU time tell more. "decode only" is the bound: the packets that
+   the frames need, found beforehand, demuxed and decoded without turning any frame into an array.
+3. Ours per file, by CPU time of one thread, over all files that PyAV reads whole, against the
+   fastest reader that is exact on that file.
 """
 
 import argparse
@@ -35,8 +36,8 @@ from concurrent.futures import ThreadPoolExecutor
 import av
 import numpy as np
 
-from data_pipelines import packets, torchcodec_reader
-from data_pipelines.decode import open_video
+from data_pipelines import packets, sample, torchcodec_reader
+from data_pipelines.decode import MAX_FRAMES, open_video
 from data_pipelines.errors import DataError
 
 OURS = ("ours", "ours, torchcodec")
@@ -54,13 +55,15 @@ class Task:
   def __init__(self, path: pathlib.Path, repetitions: int):
     self.path = path
     with open_video(path) as video:
-      n, times, self.index = video.n_frames, video.times, video.packet_index
+      n, times, seekable = video.n_frames, video.times, video.seekable
+    with av.open(str(path)) as file:  # for the bound
+      self.index = packets.read_index(file, _stream(file), path.name,
+                                       MAX_FRAMES) if seekable else None
     rng = random.Random(path.name)
     starts = [rng.randrange(max(1, n - (CLIP - 1) * STRIDE)) for _ in range(repetitions)]
-    seconds = np.searchsorted(times, np.arange(0, times[-1] + 1e-9) + 1e-6, side="right") - 1
     self.indices = {"clip": [[min(n - 1, start + STRIDE * k) for k in range(CLIP)]
                              for start in starts],
-                    "1 fps": [np.maximum(seconds, 0).tolist()] * repetitions}
+                    "1 fps": [sample.per_second(times).tolist()] * repetitions}
     self.n_frames = n
 
   def reference(self) -> dict[int, np.ndarray] | None:
@@ -229,18 +232,18 @@ def check(readers: dict[str, Callable], tasks: list[Task]) -> dict[str, dict[Tas
 
 
 def seconds_per_file(read: Callable, tasks: list[Task], kind: str, repetition: int,
-                     threads: int) -> tuple[float, list[float]]:
-  """Seconds for all the files, and for each."""
+                     threads: int) -> tuple[float, float, list[float]]:
+  """Seconds for all the files by the clock and of CPU time; CPU time of each, for 1 thread only."""
   def one(task: Task) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     with contextlib.suppress(Exception):  # a refusal; it isn't compared on this file
       read(task, task.indices[kind][repetition])
-    return time.perf_counter() - start
+    return time.process_time() - start
 
-  start = time.perf_counter()
+  start, cpu = time.perf_counter(), time.process_time()
   with ThreadPoolExecutor(threads) as pool:
     each = list(pool.map(one, tasks))
-  return time.perf_counter() - start, each
+  return time.perf_counter() - start, time.process_time() - cpu, each
 
 
 def common_table(readers, tasks: list[Task], verdicts, repetitions: int) -> None:
@@ -252,34 +255,39 @@ def common_table(readers, tasks: list[Task], verdicts, repetitions: int) -> None
   print(f"\nSpeed on the {len(common)} files that all of these read right; median (lowest, "
         f"highest) of {repetitions}")
   for kind in WORK:
-    n_frames = sum(len(t.indices[kind][0]) for t in common)
     for threads in (1, 2):
-      taken = collections.defaultdict(list)
+      taken = {name: [] for name in entries}
       for repetition in range(repetitions):
         for name in random.Random(repetition).sample(entries, len(entries)):
           taken[name].append(seconds_per_file(readers.get(name, decode_only), common, kind,
-                                              repetition, threads)[0])
-      fastest = min(statistics.median(taken[n]) for n in compared if n not in OURS)
-      print(f"\n{kind}, {threads} thread{'s' * (threads > 1)}{'':14}frames/s{'':16}files/s"
-            "   to the fastest other")
-      for name in entries:
-        rate = sorted(n_frames / s for s in taken[name])
-        middle = statistics.median(rate)
-        print(f"  {name:20}{middle:9.0f} ({rate[0]:.0f}, {rate[-1]:.0f}){'':4}"
-              f"{middle * len(common) / n_frames:9.1f}"
-              f"{fastest / statistics.median(taken[name]):15.2f}")
+                                              repetition, threads)[:2])
+      print(f"\n{kind}, {threads} thread{'s' * (threads > 1)}")
+      print_speeds(taken, len(common), sum(len(t.indices[kind][0]) for t in common))
+
+
+def print_speeds(taken: dict[str, list[tuple[float, float]]], n_files: int, n_frames: int) -> None:
+  """One line a reader; `taken` are seconds by the clock and of CPU time, for each repetition."""
+  middle = {name: np.median(seconds, axis=0) for name, seconds in taken.items()}
+  fastest = np.min([middle[name] for name in taken if name not in (*OURS, BOUND)], axis=0)
+  print(f"{'':20}{'frames/s':>10}{'':14}{'files/s':>9}{'ratio':>7}{'frames/CPU s':>15}{'ratio':>7}")
+  for name, seconds in taken.items():
+    low, high = (n_frames / pick(s for s, _ in seconds) for pick in (max, min))
+    clock, cpu = middle[name]
+    ratio, cpu_ratio = fastest / middle[name]
+    print(f"  {name:18}{n_frames / clock:10.0f} {f'({low:.0f}, {high:.0f})':13}"
+          f"{n_files / clock:9.1f}{ratio:7.2f}{n_frames / cpu:15.0f}{cpu_ratio:7.2f}")
 
 
 def per_file_table(readers, tasks: list[Task], verdicts, repetitions: int) -> None:
   """How ours does on each file against the fastest reader that is exact on it; 1 thread."""
   for kind in WORK:
-    each = {name: np.median([seconds_per_file(read, tasks, kind, r, 1)[1]
+    each = {name: np.median([seconds_per_file(read, tasks, kind, r, 1)[2]
                              for r in range(repetitions)], axis=0)
             for name, read in readers.items()}
     rows = []
     for k, task in enumerate(tasks):
       others = {n: each[n][k] for n in readers if n not in OURS and verdicts[n][task] == "exact"}
-      best = min(others, key=others.get)
+      best = min(others, key=others.get)  # "PyAV scan" at least, else the file were left out
       rows.append((others[best] / each["ours"][k], task.path.name, best, others[best],
                    each["ours"][k]))
     ratios = sorted(r[0] for r in rows)
@@ -291,12 +299,12 @@ def per_file_table(readers, tasks: list[Task], verdicts, repetitions: int) -> No
         print(f"  {ratio:.2f} {name}: {1e3 * own:.1f} ms, {best} {1e3 * other:.1f} ms")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("folder", type=pathlib.Path)
   parser.add_argument("--repetitions", type=int, default=5)
-  args = parser.parse_args()
+  args = parser.parse_args(arguments)
   tasks = []
   for path in sorted(p for p in args.folder.iterdir() if p.is_file()):
     with contextlib.suppress(DataError):  # no video

@@ -55,13 +55,12 @@ SCHEMA = pa.schema([
 ])
 
 
-def write(output: str, name: str, made: Mapping[str, Any], splits: Sequence[SplitPlan]) -> None:
+def write(output: str, made: Mapping[str, Any], splits: Sequence[SplitPlan]) -> None:
   """Writes everything beside the shards of a data set, the manifest last.
 
   Args:
     output: address of the folder.
-    name: of the data set.
-    made: how it was made, for the manifest.
+    made: "dataset", its name, and how it was made, for the manifest.
     splits: all of whose shards are finished.
 
   Raises:
@@ -85,7 +84,7 @@ def write(output: str, name: str, made: Mapping[str, Any], splits: Sequence[Spli
     raise DataError(f"{output}: none of the records can be used:\n" + listing(left_out))
   tags = collections.Counter(tag for tags in table["splits"].to_pylist() for tag in tags)
   manifest = {
-      "format": plan.FORMAT, "name": name, **made, "classes": _classes(splits), "splits": counts,
+      "format": plan.FORMAT, **made, "classes": _classes(splits), "splits": counts,
       "tags": dict(sorted(tags.items())), "shards": files,
       "versions": {"av": av.__version__, "pillow": pillow_version, **{
           lib: ".".join(map(str, v)) for lib, v in sorted(av.library_versions.items())}}}
@@ -93,7 +92,7 @@ def write(output: str, name: str, made: Mapping[str, Any], splits: Sequence[Spli
   parquet.write_table(table, sink, compression="zstd")
   storage.write(storage.join(output, INDEX), sink.getvalue().to_pybytes())
   storage.write(storage.join(output, REJECTED), _csv(left_out))
-  for file, data in _tfds_files(name, files, counts).items():
+  for file, data in _tfds_files(made["dataset"], files, counts).items():
     storage.write(storage.join(output, file), data)
   storage.write(storage.join(output, MANIFEST),
                 json.dumps(manifest, indent=1, ensure_ascii=False).encode())

@@ -212,6 +212,8 @@ class VideoReader:
     if self.seekable:
       pts = self._index.shown_pts
       self.times = seconds(pts, self._stream.time_base, rate)
+      # The decoder must see the first packet before it seeks: in it alone x264 tells its version,
+      # by which FFmpeg reads 4:4:4 of old ones. The decoding goes on from here where it can.
       first = next((frame for _, frame in self._wanted([0])), None)
       if self.seekable:
         self._kept[0] = first
@@ -221,7 +223,7 @@ class VideoReader:
       raise VideoError(self.name, "no frame could be decoded")
     self.times = seconds(pts, self._stream.time_base, rate)
     self.codec = self._stream.codec_context.codec.canonical_name
-    stored = self.n_frames if self._index is None else len(self._index.place)
+    stored = self.n_frames if self._index is None else len(self._index.all_pts)
     self.n_lacking = max(0, self._stream.frames - stored)
     self.stated_seconds = (float(self._stream.duration * self._stream.time_base)
                            if self._stream.duration else
@@ -295,7 +297,7 @@ class VideoReader:
     self._open()
     due, previous = 0, None
     for frame in self._decode():
-      i = due if self._index is None else self._index.number.get(frame.pts, -1)
+      i = due if self._index is None else self._index.number(frame.pts)
       if i < due:
         continue  # not in the timeline, or its turn has passed
       for missing in range(due, i):
@@ -327,14 +329,15 @@ class VideoReader:
   def _sought(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
     """`_wanted`, each from the nearest key frame; raises `Unreliable` at any doubt."""
     wanted_pts = self._index.shown_pts[wanted].tolist()
+    among = set(wanted_pts)
     run, self._run = self._run, None  # until it has gone well
     if run is not None and self._index.shown_place[wanted].min() < run.place:
       run = None  # what it has passed can't be had from it any more
     elif run is not None:
-      run.wanted_pts = set(wanted_pts)
+      run.wanted_pts = among
     for i, pts, key in zip(wanted, wanted_pts, self._index.keys_before(wanted), strict=True):
       if run is None or self._index.key_place[key] > run.place:
-        run = Run(self._container, self._stream, self._index, key, set(wanted_pts))
+        run = Run(self._container, self._stream, self._index, key, among)
       frame = next((f for f in run.frames if f.pts is None or f.pts >= pts), None)
       if frame is None or frame.pts != pts:
         raise Unreliable

@@ -19,10 +19,11 @@ def open_media(record: Record, *, backend: str = "pyav") -> Iterator[VideoReader
   """Opens what a record shows; `start`, `end` and `edit_seed` are left to the caller.
 
   The backend is a choice to be made for a whole experiment and written down with it, since the two
-  need not give the same colours. In full size they do as far as they were compared (see
-  `torchcodec_reader`); frames that are resized differ by rounding, 0.5 of 255 on average. So none
-  is chosen by what happens to be installed, nor from file to file. PyAV is the default: its frames
-  are those of a full decode on every file, and torchcodec was not found to be faster.
+  don't give the same pixels: in full size they do (see `torchcodec_reader`), but resized frames
+  differ by about 1 of 255 on average, and more in patterns of strong colours, since PyAV scales
+  before it converts to RGB. So none is chosen by what happens to be installed. PyAV is the default:
+  its frames are those of a full decode on every file, and torchcodec was not found to be faster
+  (`benchmarks/decode.py`).
 
   Args:
     backend: what decodes videos, "pyav" or "torchcodec"; pictures are read with Pillow anyway.

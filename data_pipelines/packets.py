@@ -1,5 +1,6 @@
 """A file's packets: when each frame is shown, and exact decoding from a key frame on."""
 
+import array
 import dataclasses
 import itertools
 from collections.abc import Iterator
@@ -33,8 +34,7 @@ class PacketIndex:
     shown_place: int64 [n_frames].
     key_pts, key_place: int64 [n_keys], both increasing.
     key_dts: decoding time of each key frame; None where the file doesn't tell.
-    place: pts -> place, of every packet.
-    number: pts -> number, of every frame shown.
+    all_pts, all_place: int64 [n_packets], by increasing pts: of every packet.
   """
 
   shown_pts: np.ndarray
@@ -42,8 +42,17 @@ class PacketIndex:
   key_pts: np.ndarray
   key_place: np.ndarray
   key_dts: list[int | None]
-  place: dict[int, int]
-  number: dict[int, int]
+  all_pts: np.ndarray
+  all_place: np.ndarray
+
+  def place(self, pts: int | None, default: int) -> int:
+    """Of the packet with this time."""
+    i = _find(self.all_pts, pts)
+    return default if i < 0 else int(self.all_place[i])
+
+  def number(self, pts: int | None) -> int:
+    """Of the frame shown at this time; -1 where there is none."""
+    return _find(self.shown_pts, pts)
 
   def keys_before(self, numbers: np.ndarray) -> np.ndarray:
     """For each frame number, which key frame (index into `key_*`) to start at; -1 for none.
@@ -70,34 +79,42 @@ def read_index(container: av.container.InputContainer, stream: av.VideoStream, n
   family = container.format.name.split(",")[0]
   if family not in SEEKABLE or stream.codec_context.codec.canonical_name in HIDDEN_PICTURES:
     return None
-  rows = []
+  # Arrays, not lists of objects: a long video has hundreds of thousands of packets.
+  pts, hidden, keys = array.array("q"), array.array("b"), []
   try:
     for packet in container.demux(stream):
       if packet.size:
-        rows.append((packet.pts, packet.dts, packet.is_keyframe, packet.is_discard))
-      if len(rows) > max_frames:
+        if packet.pts is None:
+          return None
+        if packet.is_keyframe:
+          keys.append((len(pts), packet.dts))
+        pts.append(packet.pts)
+        hidden.append(packet.is_discard)
+      if len(pts) > max_frames:
         raise VideoError(name, f"more than {max_frames} frames")
   except av.FFmpegError:
     return None  # damaged: what a full decode gives is then the truth
-  if not rows or any(row[0] is None for row in rows):
-    return None
-  return _index(rows)
+  return _index(np.array(pts, np.int64), np.array(hidden, bool), keys)
 
 
-def _index(rows: list[tuple[int, int | None, bool, bool]]) -> PacketIndex | None:
-  pts = np.array([row[0] for row in rows], np.int64)
-  key, hidden = np.array([row[2:] for row in rows], bool).T
-  key_place = np.flatnonzero(key)
-  shown = np.flatnonzero(~hidden)
-  shown = shown[np.argsort(pts[shown], kind="stable")]
-  if (len(np.unique(pts)) < len(pts) or not len(shown) or not len(key_place)
+def _index(pts: np.ndarray, hidden: np.ndarray,
+           keys: list[tuple[int, int | None]]) -> PacketIndex | None:
+  key_place = np.array([place for place, _ in keys], np.int64)
+  order = np.argsort(pts, kind="stable")
+  shown = order[~hidden[order]]
+  if (not len(shown) or not len(keys) or np.any(np.diff(pts[order]) == 0)
       or np.any(np.diff(pts[key_place]) <= 0)):
     return None
   return PacketIndex(
       shown_pts=pts[shown], shown_place=shown,
-      key_pts=pts[key_place], key_place=key_place, key_dts=[rows[i][1] for i in key_place],
-      place={p: i for i, p in enumerate(pts.tolist())},
-      number={p: i for i, p in enumerate(pts[shown].tolist())})
+      key_pts=pts[key_place], key_place=key_place, key_dts=[dts for _, dts in keys],
+      all_pts=pts[order], all_place=order)
+
+
+def _find(times: np.ndarray, pts: int | None) -> int:
+  """Where in increasing times; -1 for nowhere."""
+  i = len(times) if pts is None else int(np.searchsorted(times, pts))
+  return i if i < len(times) and times[i] == pts else -1
 
 
 class Run:
@@ -121,7 +138,7 @@ class Run:
     try:
       for packet in _packets_from(container, stream, index, key):
         if packet.size:
-          self.place = index.place.get(packet.pts, self.place) + 1
+          self.place = index.place(packet.pts, self.place) + 1
         if skips:
           needed = not packet.size or packet.pts in self.wanted_pts
           context.skip_frame = "DEFAULT" if needed else "NONREF"
@@ -144,6 +161,6 @@ def _packets_from(container, stream, index: PacketIndex, key: int) -> Iterator[a
       container.seek(time, stream=stream)
       packets = container.demux(stream)
       first = next(packets)
-      if index.place.get(first.pts, len(index.place)) <= index.key_place[key]:
+      if index.place(first.pts, len(index.all_pts)) <= index.key_place[key]:
         return itertools.chain([first], packets)
   raise Unreliable

@@ -113,8 +113,8 @@ class PictureReader:
   def _first_size(self) -> tuple[int, int]:
     if self._size is None:
       with _opened(self._frames[0], self._name_of(0)) as image:
-        if image.format not in ("JPEG", "MPO"):  # others tell their orientation when they are decoded
-          image.load()
+        if image.format not in ("JPEG", "MPO"):
+          image.load()  # others tell their orientation only then
         self._size = image.size[::1 if _orientation(image) in SIDEWAYS else -1]
     return self._size
 

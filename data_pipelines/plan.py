@@ -109,7 +109,7 @@ def plan_split(name: str, dataset: Dataset, output: str, settings: Settings, *, 
     how = json.dumps([FORMAT, dataclasses.asdict(settings)])
     key = hashlib.sha256(how.encode() + prints[block].tobytes()).hexdigest()
     file = f"{name}-{stored_split(dataset.split)}.array_record-{number:05d}-of-{count:05d}"
-    shards.append(ShardPlan(output, file, key, LazyRecords(records.__getitem__, block.tolist()),
+    shards.append(ShardPlan(output, file, key, LazyRecords(records.__getitem__, block),
                             settings, time_limit))
   return SplitPlan(dataset, shards, places, int(sizes.sum()))
 
@@ -141,12 +141,15 @@ def load(address: str) -> ShardPlan:
 
 def _measure(records: Sequence[Record]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """For each record: order (a hash of the id), fingerprint and bytes of its files."""
-  blocks = [range(i, min(i + _BLOCK, len(records))) for i in range(0, len(records), _BLOCK)]
+  def block(first: int) -> tuple[np.ndarray, ...]:
+    stop = min(first + _BLOCK, len(records))
+    order, prints, sizes = zip(*(_described(records[i]) for i in range(first, stop)), strict=True)
+    return np.array(order, "S16"), np.array(prints, "S16"), np.array(sizes, np.int64)
+
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-    found = [row for rows in pool.map(
-        lambda block: [_described(records[i]) for i in block], blocks) for row in rows]
-  order, prints, sizes = zip(*found, strict=True)
-  return np.array(order, "S16"), np.array(prints, "S16"), np.array(sizes, np.int64)
+    blocks = list(pool.map(block, range(0, len(records), _BLOCK)))
+  order, prints, sizes = map(np.concatenate, zip(*blocks, strict=True))
+  return order, prints, sizes
 
 
 def _described(record: Record) -> tuple[bytes, bytes, int]:

@@ -16,12 +16,13 @@ from typing import Any
 
 import psutil
 
-from data_pipelines import catalogue, isolate, lock, plan, shard_writer, source, storage
+from data_pipelines import catalogue, isolate, lock, plan, shard_writer, shards, source, storage
 from data_pipelines.errors import DataError
 from data_pipelines.plan import ShardPlan, SplitPlan
 from data_pipelines.transcode import Settings
 
 _STATE = "preparation"  # how the data set is made, known from the start
+_THREADS = 16  # for remote output, where each look takes its time
 _SHARD = re.compile(r"\.array_record-\d{5,}-of-\d{5,}$")
 
 
@@ -109,11 +110,11 @@ def prepare(job: Job, progress: Progress | None = None, *, alone: bool = False) 
   splits = _plan(job, output)
   storage.make_folder(storage.join(output, plan.PARTS))
   with _only_one(output):
-    shards = [shard for split in splits for shard in split.shards]
+    plans = [shard for split in splits for shard in split.shards]
     made = _made(job, splits)
-    state = {"made": made, "keys": [shard.key for shard in shards]}
+    state = {"made": made, "keys": [shard.key for shard in plans]}
     finished = _take_over(output, state, job.overwrite)
-    waiting = _survey(shards, progress, job.retry_rejected)
+    waiting = _survey(plans, progress, job.retry_rejected)
     progress.kept = progress.done
     progress.total = sum(len(split.dataset.records) for split in splits)
     progress.bytes_in = sum(split.n_bytes for split in splits)
@@ -123,15 +124,15 @@ def prepare(job: Job, progress: Progress | None = None, *, alone: bool = False) 
     _check_bad(progress, job.max_bad_fraction)
     catalogue.remove(output)
     storage.write(_state_file(output), json.dumps(state).encode())
-    _clean(output, shards, job.overwrite)
+    _clean(output, plans, job.overwrite)
     if job.runner:
       from data_pipelines import beam_runner
       beam_runner.write(waiting, job.runner, job.runner_flags)
     else:
       _in_threads(waiting, job, progress, alone)
-    _survey(shards, progress)
+    _survey(plans, progress)
     _check_bad(progress, job.max_bad_fraction)
-    catalogue.write(output, job.dataset, made, splits)
+    catalogue.write(output, made, splits)
   return True
 
 
@@ -142,6 +143,8 @@ def _check(job: Job, output: str) -> None:
     raise DataError(f"max_bad_fraction is a share from 0 to 1, got {job.max_bad_fraction}")
   if storage.normal(job.input) == output:
     raise DataError(f"{output}: input and output are the same folder; choose another output")
+  if shards.is_prepared(job.input):
+    raise DataError(f"{job.input}: holds prepared shards; give the data set as it was downloaded")
 
 
 @contextlib.contextmanager
@@ -175,7 +178,8 @@ def _plan(job: Job, output: str) -> list[SplitPlan]:
 
 def _made(job: Job, splits: Sequence[SplitPlan]) -> dict[str, Any]:
   """How the data set is made, but for the input's files."""
-  return {"dataset": job.dataset, "options": {k: job.options[k] for k in sorted(job.options)},
+  return {"dataset": job.dataset,
+          "options": {k: v for k, v in sorted(job.options.items()) if k != "allow_missing"},
           "settings": dataclasses.asdict(job.settings),
           "n_shards": {split.dataset.split: len(split.shards) for split in splits}}
 
@@ -216,27 +220,27 @@ def _changes(before: dict, now: dict, name: str = "") -> Iterator[str]:
       yield f"{name}{key} was {old}, is {new}"
 
 
-def _survey(shards: Sequence[ShardPlan], progress: Progress,
+def _survey(plans: Sequence[ShardPlan], progress: Progress,
             retry_rejected: bool = False) -> list[ShardPlan]:
   """Shards that are not finished; tells the progress what is in the others."""
-  waiting, progress.done, progress.rejected = [], 0, []
-  for shard in shards:
+  def look(shard: ShardPlan) -> tuple[int, list[dict]] | None:
     report = shard_writer.report(shard)
     if report and report.rejected and retry_rejected:
       storage.remove(shard.sidecar)
-      report = None
-    if not report:
-      waiting.append(shard)
-      continue
-    progress.done += len(report.rows) + len(report.rejected)
-    progress.rejected += report.rejected
-  return waiting
+      return None
+    return report and (len(report.rows), report.rejected)
+
+  with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+    found = list(pool.map(look, plans))
+  progress.rejected = [row for finished in found if finished for row in finished[1]]
+  progress.done = sum(finished[0] for finished in found if finished) + len(progress.rejected)
+  return [shard for shard, finished in zip(plans, found, strict=True) if not finished]
 
 
-def _clean(output: str, shards: Sequence[ShardPlan], overwrite: bool) -> None:
+def _clean(output: str, plans: Sequence[ShardPlan], overwrite: bool) -> None:
   """Deletes what killed runs left, and shards of an older plan."""
   parts = storage.join(output, plan.PARTS)
-  wanted = {shard.file for shard in shards}
+  wanted = {shard.file for shard in plans}
   known = storage.names(parts)
   for name in known:
     if name.endswith((".tmp", ".plan")):
@@ -259,7 +263,7 @@ def _check_bad(progress: Progress, max_fraction: float) -> None:
         "Mend or remove them, or raise --max_bad_fraction; the same command goes on from here")
 
 
-def _in_threads(shards: Sequence[ShardPlan], job: Job, progress: Progress, alone: bool) -> None:
+def _in_threads(plans: Sequence[ShardPlan], job: Job, progress: Progress, alone: bool) -> None:
   """Writes shards, as many at a time as there are workers; each has a decoding process."""
   stop, guard = threading.Event(), threading.Lock()
 
@@ -273,7 +277,7 @@ def _in_threads(shards: Sequence[ShardPlan], job: Job, progress: Progress, alone
       progress.show(progress)
 
   pool = concurrent.futures.ThreadPoolExecutor(job.workers)
-  futures = [pool.submit(shard_writer.write_shard, shard, tell) for shard in shards]
+  futures = [pool.submit(shard_writer.write_shard, shard, tell) for shard in plans]
   try:
     running = set(futures)
     while running:

@@ -130,20 +130,22 @@ class _Bar:
   """Shows a `Progress`: as a bar on a terminal, else by a line now and then."""
 
   def __init__(self):
-    self._told = time.monotonic()
-    self._bar = tqdm.tqdm(unit=" videos", disable=None)
+    self._told, self._bar = time.monotonic(), None
 
   def show(self, progress) -> None:
-    self._bar.total, self._bar.initial = progress.total, progress.kept
+    if self._bar is None:
+      self._bar = tqdm.tqdm(total=progress.total, initial=progress.kept, unit=" records",
+                            disable=None)
     self._bar.set_postfix(bad=len(progress.rejected), refresh=False)
     self._bar.update(progress.done - self._bar.n)
     if self._bar.disable and time.monotonic() - self._told > LINE_EVERY:
       self._told = time.monotonic()
-      print(f"{progress.done:,} of {progress.total:,} videos, {len(progress.rejected):,} can't be "
+      print(f"{progress.done:,} of {progress.total:,} records, {len(progress.rejected):,} can't be "
             "used", file=sys.stderr, flush=True)
 
   def close(self) -> None:
-    self._bar.close()
+    if self._bar is not None:
+      self._bar.close()
 
 
 def _print_summary(output: str, progress, anew: bool, seconds: float) -> None:

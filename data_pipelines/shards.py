@@ -80,7 +80,7 @@ def read(folder: str | os.PathLike, split: str) -> Dataset:
     raise DataError(f"{folder}: has no split {split!r}{hint} (it has {', '.join(known)})")
   records = Records(folder, split)
   note = about["splits"].get(split, {}).get("note", "")
-  return Dataset(about["name"], split, records, tuple(about["classes"]),
+  return Dataset(about["dataset"], split, records, tuple(about["classes"]),
                  _missing(folder, split, split in about["splits"]), note)
 
 

@@ -2,13 +2,14 @@
 
 torchcodec is imported when the first video is opened, never before. It seeks exactly by its own
 account; compared with PyAV it is right on ordinary files and wrong on others, so this reader keeps
-PyAV's index and times, and leaves a file to PyAV as a whole
-- where PyAV doesn't seek either (AVI, MPEG-TS, FLV, VP8, missing times): torchcodec refuses some
-  of these, and of others gives wrong frames;
-- where an edit list hides frames: wrong frames;
-- where pixels are not 8-bit 4:2:0 of even size: torchcodec's FFmpeg may be another one than PyAV's
-  and convert colours otherwise, and 4:4:4 of old encoders is broken after a seek;
-- where number, time or size of the frames that torchcodec gives is not PyAV's, or it raises.
+PyAV's index and times, and leaves to PyAV
+- files in which PyAV doesn't seek either (AVI, MPEG-TS, FLV, VP8, missing times): torchcodec
+  refuses some of these, and of others gives wrong frames;
+- files in which an edit list hides frames: wrong frames;
+- files whose pixels are not 8-bit 4:2:0 of even size: torchcodec's FFmpeg may be another one than
+  PyAV's and convert colours otherwise, and 4:4:4 of old encoders is broken after a seek;
+- files of which torchcodec gives frames of another number, time or size than PyAV, or raises, from
+  the call on in which it does.
 On what is left, frames in full size equal PyAV's bit by bit. Two kinds of files can't be told from
 outside, in which frames after a seek may differ from those of a full decode: damaged ones, and ones
 whose marked key frames are not complete pictures (H.264 with periodic intra refresh). PyAV's reader

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import io
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
@@ -16,12 +15,13 @@ import av
 import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
-from PIL import Image, ImageOps
+from PIL import Image
 
-from data_pipelines import picture, sample
+from data_pipelines import sample
 from data_pipelines.container import UNKNOWN_FPS
 from data_pipelines.decode import VideoReader, open_video
 from data_pipelines.errors import DataError, VideoError
+from data_pipelines.pictures import PictureReader
 from data_pipelines.records import Record
 
 ENCODE = ("needed", "all", "none")
@@ -36,7 +36,6 @@ JPEG_QUALITY = 90
 _H264 = {"preset": "veryfast", "threads": "1", "a53cc": "0",
          "x264-params": f"mbtree=0:cpu-independent=1:keyint={KEY_FRAME_EVERY}"}
 _EXACTLY = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
-_EXIF_ORIENTATION = 274
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,51 +236,25 @@ def _ticks(times: np.ndarray) -> np.ndarray:
 def _pictures(record: Record, settings: Settings) -> Stored:
   annotated = bool(record.masks) or not {"boxes", "points"}.isdisjoint(record.truth)
   short_side = 0 if annotated or settings.encode == "none" else settings.short_side
-  found = [_picture(record.id, source, short_side, settings.encode != "none")
-           for source in record.frames]
+  whole = settings.encode != "none"  # else a look at the header is enough
+  found = [_picture(record.id, source, short_side, whole) for source in record.frames]
   for mask in filter(None, record.masks):
-    _picture(record.id, mask, 0, settings.encode != "none")
+    _picture(record.id, mask, 0, whole)
   frames, (height, width) = tuple(source for source, _ in found), found[0][1]
   return Stored(dataclasses.replace(record, frames=frames), len(frames), height, width, 0,
                 record.fps)
 
 
 def _picture(record_id: str, source: str | bytes, short_side: int,
-             decode: bool) -> tuple[str | bytes, tuple[int, int]]:
+             whole: bool) -> tuple[str | bytes, tuple[int, int]]:
   """The picture, scaled down where it is larger, and its (height, width) as shown."""
-  in_memory = isinstance(source, bytes)
-  name = f"{record_id} (picture of {len(source)} bytes)" if in_memory else source
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice that is an error
-      with Image.open(io.BytesIO(source) if in_memory else source) as image:
-        if decode:
-          image.load()  # finds damage
-        turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-        size = image.size if turned else image.size[::-1]
-        if not 0 < short_side < min(size):
-          return source, size
-        size = picture.scaled_size(*size, short_side)
-        return _jpeg(image, size), size
-  except FileNotFoundError as e:
-    raise VideoError(name, "file not found") from e
-  except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
-    reason = e.strerror if isinstance(e, OSError) and e.strerror else e
-    raise VideoError(name, f"not a readable picture ({' '.join(str(reason).split())})") from e
-
-
-def _jpeg(image: Image.Image, size: tuple[int, int]) -> bytes:
-  """A JPEG file of the given (height, width), upright, in RGB."""
-  image = _rgb(ImageOps.exif_transpose(image)).resize(size[::-1], Image.Resampling.LANCZOS)
+  reader = PictureReader([source], name=record_id)
+  height, width = reader.height, reader.width
+  if not 0 < short_side < min(height, width):
+    if whole:
+      reader.frames([0])  # finds damage
+    return source, (height, width)
+  image = reader.frames([0], short_side, interpolation="bicubic")[0]
   buffer = io.BytesIO()
-  image.save(buffer, "JPEG", quality=JPEG_QUALITY)
-  return buffer.getvalue()
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-  """8-bit RGB; what is transparent keeps the colour that it has underneath."""
-  if image.mode.startswith("I"):  # 16 bits, which Pillow would clip and not scale
-    levels = np.asarray(image)
-    return Image.fromarray((levels // 257).clip(0, 255).astype(np.uint8)).convert("RGB")
-  return image.convert("RGB")
-
+  Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY)
+  return buffer.getvalue(), image.shape[:2]

@@ -18,4 +18,4 @@ def write(output: str | os.PathLike, *datasets: Dataset, settings: Settings | No
   for split in splits:
     for shard in split.shards:
       shard_writer.write_shard(shard)
-  catalogue.write(str(output), datasets[0].name, {}, splits)
+  catalogue.write(str(output), {"dataset": datasets[0].name}, splits)

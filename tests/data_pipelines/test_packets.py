@@ -18,7 +18,7 @@ def table() -> PacketIndex:
   pts = np.array(DECODING) * 10
   return PacketIndex(shown_pts=np.sort(pts), shown_place=np.argsort(pts),
                      key_pts=np.array([0, 60]), key_place=np.array([0, 4]), key_dts=[None, None],
-                     place={}, number={})
+                     all_pts=np.sort(pts), all_place=np.argsort(pts))
 
 
 def test_key_frames_before():
@@ -41,8 +41,8 @@ def test_index_of_a_file(container):
     seconds = (index.shown_pts - index.shown_pts[0]) * float(stream.time_base)
     np.testing.assert_allclose(seconds, np.arange(30) / 25, atol=1.1e-3)
     assert index.key_place.tolist() == [0, 10, 20]
-    assert sorted(index.place.values()) == list(range(30))
-    assert [index.number[p] for p in index.shown_pts.tolist()] == list(range(30))
+    assert sorted(index.all_place.tolist()) == list(range(30))
+    assert [index.number(p) for p in index.shown_pts.tolist()] == list(range(30))
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska"])

@@ -237,6 +237,12 @@ def test_a_lost_or_changed_shard_is_written_again(videos, tmp_path):
   assert contents(tmp_path) == before
 
 
+def test_shards_are_no_input(videos, tmp_path):
+  preparation.prepare(job(videos, tmp_path / "a"))
+  with pytest.raises(DataError, match="holds prepared shards"):
+    preparation.prepare(job(tmp_path / "a", tmp_path / "b"))
+
+
 def test_leftovers_are_removed(videos, tmp_path):
   preparation.prepare(job(videos, tmp_path))
   before = contents(tmp_path)

@@ -295,10 +295,29 @@ def test_bad_pictures_are_named(tmp_path):
   good.write_bytes(jpeg(smooth(60, 90)))
   cut.write_bytes(good.read_bytes()[:-200])
   text.write_bytes(b"<html>")
-  for bad, reason in ((cut, "truncated"), (text, "cannot identify"),
+  for bad, reason in ((cut, "truncated"), (text, "not a picture"),
                       (tmp_path / "no.jpg", "file not found")):
     with pytest.raises(VideoError, match=reason) as error:
       transcode(Record("a", frames=(str(good), str(bad))), SMALL)
     assert error.value.name == str(bad)
   with pytest.raises(VideoError, match=r"text\.jpg"):
     transcode(Record("a", frames=(str(good),), masks=("", str(text))), SMALL)
+
+
+@pytest.mark.parametrize("name", [
+    "tc_bt709_full_range.mp4", "tc_nasa_13013_hdr.mp4", "tc_nasa_13013_rotated.mp4",
+    "kinetics_armwrestle.mp4", "mma_test.avi", "decord_video_90.mov", "scene_cuts.mp4"])
+def test_real_videos_keep_frames_times_and_colours(data_dir, name):
+  path = data_dir / "clips" / name
+  stored = transcode(Record(name, str(path)), Settings(encode="all"))
+  with open_video(path) as before, open_video(stored.record.video) as after:
+    assert after.n_frames == before.n_frames == stored.n_frames and after.rotation == 0
+    np.testing.assert_allclose(after.times, before.times, atol=1 / 90_000)
+    assert (after.height, after.width) == even_size(before.height, before.width, 256)
+    for i in (0, before.n_frames // 2, before.n_frames - 1):
+      expected = Image.fromarray(before.frames([i])[0]).resize((after.width, after.height),
+                                                               Image.Resampling.BICUBIC)
+      got = after.frames([i])[0]
+      assert psnr(got, np.asarray(expected)) > 25
+      bias = got.mean((0, 1)) - np.asarray(expected).mean((0, 1))
+      assert np.abs(bias).max() < 3.5, "a wrong colour matrix or range is off by 5 to 20"
