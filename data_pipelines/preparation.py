@@ -264,7 +264,7 @@ def _check_bad(progress: Progress, max_fraction: float) -> None:
 
 
 def _in_threads(plans: Sequence[ShardPlan], job: Job, progress: Progress, alone: bool) -> None:
-  """Writes shards, as many at a time as there are workers; each has a decoding process."""
+  """Writes shards, as many at a time as there are workers; a few share their decoders."""
   stop, guard = threading.Event(), threading.Lock()
 
   def tell(record_id: str, reason: str) -> None:
@@ -276,8 +276,9 @@ def _in_threads(plans: Sequence[ShardPlan], job: Job, progress: Progress, alone:
         progress.rejected.append({"id": record_id, "path": "", "reason": reason})
       progress.show(progress)
 
+  decoders = max(1, job.workers // max(1, len(plans)))
   pool = concurrent.futures.ThreadPoolExecutor(job.workers)
-  futures = [pool.submit(shard_writer.write_shard, shard, tell) for shard in plans]
+  futures = [pool.submit(shard_writer.write_shard, shard, tell, decoders) for shard in plans]
   try:
     running = set(futures)
     while running:

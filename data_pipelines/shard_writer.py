@@ -47,16 +47,18 @@ class ShardReport:
   rejected: list[dict[str, Any]]
 
 
-def write_shard(work: ShardPlan | str, tell: Callable[[str, str], None] = lambda *_: None) -> str:
+def write_shard(work: ShardPlan | str, tell: Callable[[str, str], None] = lambda *_: None,
+                decoders: int = 1) -> str:
   """Writes a shard, unless it is there and finished.
 
-  Records are transcoded in a process of their own, so that one that crashes, hangs or needs too
+  Records are transcoded in processes of their own, so that one that crashes, hangs or needs too
   much memory costs no more than itself. The shard appears whole or not at all, its report after it.
 
   Args:
     work: the plan, or the address that `plan.stage` gave.
     tell: called with each record's id, and "" or why it was rejected, as it is done. What it raises
       ends the work.
+    decoders: processes that transcode at a time; they don't change the shard.
 
   Returns:
     the shard's name.
@@ -70,7 +72,7 @@ def write_shard(work: ShardPlan | str, tell: Callable[[str, str], None] = lambda
   rows, rejected = [], []
   with _temporary(shard) as path:
     with _writer(path, shard.address) as write:
-      for place, record, result in _transcoded(shard):
+      for place, record, result in _transcoded(shard, decoders):
         try:
           if isinstance(result, VideoError):
             raise result
@@ -111,15 +113,20 @@ def sha256(address: str) -> str:
   return digest.hexdigest()
 
 
-def _transcoded(shard: ShardPlan) -> Iterator[tuple[int, Record, Stored | VideoError]]:
+def _transcoded(shard: ShardPlan,
+                decoders: int) -> Iterator[tuple[int, Record, Stored | VideoError]]:
   """(place, record, what became of it), in order."""
   records = list(shard.records)
   work = functools.partial(transcode.attempt, settings=shard.settings)
-  outcomes = isolate.run(work, records, workers=1, time_limit=shard.time_limit)
+  outcomes = isolate.run(work, records, workers=decoders, time_limit=shard.time_limit)
+  early, due = {}, 0  # done before its turn; whose turn it is
   with contextlib.closing(outcomes):
-    for place, outcome in outcomes:
-      record = records[place]
-      yield place, record, outcome.value or VideoError(record.id, outcome.reason)
+    for done, outcome in outcomes:
+      early[done] = outcome
+      while (place := due) in early:
+        record, ready = records[place], early.pop(place)
+        due += 1
+        yield place, record, ready.value or VideoError(record.id, ready.reason)
 
 
 @contextlib.contextmanager
