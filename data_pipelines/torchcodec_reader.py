@@ -83,7 +83,7 @@ class TorchcodecReader(VideoReader):
     index, context = self._index, self._stream.codec_context
     if not self.seekable:
       return "its container or codec can't be trusted for seeking"
-    if len(index.place) != self.n_frames:
+    if len(index.all_pts) != self.n_frames:
       return "an edit list hides frames"
     if context.pix_fmt not in PLAIN or context.width % 2 or context.height % 2:
       return f"its pixels are {context.pix_fmt} of {context.width}x{context.height}"

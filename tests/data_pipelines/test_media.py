@@ -2,12 +2,14 @@
 
 import io
 import sys
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines.decode import VideoReader
+from data_pipelines import picture, torchcodec_reader
+from data_pipelines.decode import VideoReader, open_video
 from data_pipelines.errors import DataError, VideoError
 from data_pipelines.media import open_media, read_masks
 from data_pipelines.records import Record
@@ -72,6 +74,40 @@ def test_a_backend_that_is_not_installed_is_an_error(monkeypatch):
     open_media(Record("a", DATA), backend="torchcodec").__enter__()
   with open_media(Record("a", DATA)) as media:
     assert numbers(media.frames([3])) == [3]
+
+
+class StandIn:
+  """torchcodec's interface as far as it is used, so that its reader is tested without it."""
+
+  def __init__(self, source, *, stream_index, seek_mode, dimension_order, num_ffmpeg_threads):
+    assert (seek_mode, dimension_order, num_ffmpeg_threads) == ("exact", "NHWC", 1)
+    with open_video(source) as video:
+      self._frames, self._times = video.frames(range(video.n_frames)), video.times
+    self.metadata = types.SimpleNamespace(num_frames=len(self._times),
+                                          begin_stream_seconds_from_content=2.0)
+
+  def get_frames_at(self, indices):
+    def tensor(array):
+      return types.SimpleNamespace(numpy=lambda: array)
+
+    return types.SimpleNamespace(data=tensor(self._frames[indices] ^ 1),  # to know its frames by
+                                 pts_seconds=tensor(self._times[indices] + 2.0))
+
+
+def test_the_other_backend(monkeypatch):
+  monkeypatch.setattr(torchcodec_reader, "_decoder_type", lambda: StandIn)
+  for data, refusal in ((DATA, ""), (encode(numbered(20), "avi", "mpeg4"), "can't be trusted"),
+                        (encode(numbered(20), pts=range(-3, 17)), "an edit list hides frames")):
+    record = Record("a", data)
+    with open_media(record) as media, open_media(record, backend="torchcodec") as other:
+      assert refusal in other.refusal and bool(refusal) == bool(other.refusal)
+      asked = [13, 2, 13, 0]
+      want = media.frames(asked) ^ np.uint8(not refusal)
+      np.testing.assert_array_equal(other.frames(asked), want)
+      small = other.frames(asked, 24, crop=20)
+      if not refusal:
+        want = picture.resize(want, 24)[:, 2:22, 6:26]
+        np.testing.assert_array_equal(small, want)
 
 
 def test_masks(tmp_path):

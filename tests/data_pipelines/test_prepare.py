@@ -1,5 +1,6 @@
 """The program that writes shards: whole data sets, interruptions, bad files, remote output."""
 
+import contextlib
 import csv
 import json
 import os
@@ -153,8 +154,9 @@ def test_a_killed_decoder_costs_nothing(tmp_path):
     if progress.done == 4 and not killed:
       killed.extend(psutil.Process().children())
       for child in killed:
-        if "spawn_main" in " ".join(child.cmdline()):
-          child.kill()
+        with contextlib.suppress(psutil.Error):  # another test's, that has ended
+          if "spawn_main" in " ".join(child.cmdline()):
+            child.kill()
 
   progress = preparation.Progress(kill)
   preparation.prepare(job(tmp_path / "videos", tmp_path / "out", n_shards=1), progress)
