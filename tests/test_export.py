@@ -20,7 +20,8 @@ from vssl_jax.types import ConfigError
 DIM = 8
 INPUTS = {"x": export.Input(("b", "t", DIM), "float32", "descriptors"),
           "length": export.Input(("b",), "int32", "true number of frames")}
-OUTPUTS = {"video": "unit vector of a video", "frames": "unit vectors of its frames"}
+OUTPUTS = {"video": "unit vector of a video", "frames": "unit vectors of its frames",
+           "length": "how many are valid"}
 
 
 def batch(b, t, seed=0):
@@ -88,9 +89,10 @@ def test_the_page_says_how_to_call_it(exported):
   assert page["inputs"] == {
       "x": {"shape": ["b", "t", DIM], "dtype": "float32", "meaning": "descriptors"},
       "length": {"shape": ["b"], "dtype": "int32", "meaning": "true number of frames"}}
-  shapes = {"video": ["b", DIM], "frames": ["b", "t", DIM]}
+  shapes = {"video": ["b", DIM], "frames": ["b", "t", DIM], "length": ["b"]}
+  dtypes = {"video": "float32", "frames": "float32", "length": "int32"}
   assert page["outputs"] == {
-      name: {"shape": shapes[name], "dtype": "float32", "meaning": OUTPUTS[name]}
+      name: {"shape": shapes[name], "dtype": dtypes[name], "meaning": OUTPUTS[name]}
       for name in OUTPUTS}
   assert (page["about"], page["normalisation"]) == ("step 3", "whitened")
   assert page["platforms"] == ["cpu", "cuda", "tpu"]

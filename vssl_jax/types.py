@@ -24,11 +24,14 @@ class Method(NamedTuple):
       changes: queues, pointers, momentum copies, batch statistics.
     loss: `(params, aux, batch, key) -> (loss, (aux, metrics))`; sees the global batch.
     embed: `(params, aux, inputs) -> dict of arrays`; deterministic.
+    score: learned similarity, or None: `(params, aux, query, target) -> {name: [Q, N]}`, where
+      `query` and `target` are what `embed` gave for Q and N inputs; deterministic.
   """
 
   init: Callable
   loss: Callable
   embed: Callable
+  score: Callable | None = None
 
 
 @jax.tree_util.register_dataclass

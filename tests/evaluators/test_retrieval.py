@@ -193,7 +193,8 @@ def test_a_blank_frame_is_allowed(descriptors):
   (lambda k, v, i: v * 3 if k == "frames" else v, r"'.*' have norms up to 3"),
   (lambda k, v, i: np.where(i["length"][:, None] == 12, np.nan, v) if k == "video" else v,
    "embedding of 'q2' isn't finite"),
-  (lambda k, v, i: v[:, :2] if k == "frames" else v, r"should be \[B, D\] and \[B, T, D\]"),
+  (lambda k, v, i: v[:, :2] if k == "frames" else v, r"\[B, S, D\] and up to S"),
+  (lambda k, v, i: v[0] if k == "frames" else v, r"should be \[B, D\], \[B, S, D\]"),
 ])
 def test_a_wrong_embedding_is_refused(descriptors, change, words):
   with pytest.raises(ValueError, match=words):

@@ -18,8 +18,8 @@ class Batch:
   Attributes:
     ids: of the first rows; those after are fillers.
     video: [B, D].
-    frames: [B, T, D].
-    length: [B] int32.
+    frames: [B, S, D]; S is T, or the number of clusters of an embedding that keeps no frames.
+    length: [B] int32, how many of them are valid.
   """
 
   ids: tuple[str, ...]
@@ -35,8 +35,9 @@ def embed_videos(ids: Iterable[str], descriptors: Mapping[str, np.ndarray], embe
   Args:
     ids: distinct.
     descriptors: id -> [T, D].
-    embed: `{"x": [B, T, D] float32, "length": [B] int32}` to `{"video", "frames"}`. T is a power
-      of two, B too or as many as a block holds: one shape, and so one compilation, a length.
+    embed: `{"x": [B, T, D] float32, "length": [B] int32}` to `{"video", "frames", "length"}`. T
+      is a power of two, B too or as many as a block holds: one shape, and so one compilation, a
+      length.
     block: videos of up to 64 frames in one batch; of longer ones as many as make so many frames.
     missing: grows by the ids that have no descriptor or no frame.
 
@@ -83,15 +84,17 @@ def _embed(group: list[tuple[str, np.ndarray]], frames: int, rows: int, embed: E
     y = group[i if i < len(group) else 0][1]
     x[i, :len(y)], length[i] = y, len(y)
   out = embed({"x": x, "length": length})
-  if not {"video", "frames"} <= set(out):
-    raise ValueError(f"embed gave {sorted(out)}; retrieval needs 'video' and 'frames'")
+  if not {"video", "frames", "length"} <= set(out):
+    raise ValueError(f"embed gave {sorted(out)}; retrieval needs 'video', 'frames' and 'length'")
   video, frames_out = (np.asarray(out[key], np.float32) for key in ("video", "frames"))
-  if frames_out.shape[:2] != x.shape[:2] or video.shape[0] != rows or video.ndim != 2:
-    raise ValueError(f"embed gave video {video.shape} and frames {frames_out.shape} for x {x.shape}"
-                     ": should be [B, D] and [B, T, D]")
+  valid = np.asarray(out["length"], np.int32)
+  if (video.ndim, frames_out.ndim, valid.ndim) != (2, 3, 1) or not (
+      len(video) == len(frames_out) == len(valid) == rows and valid.max() <= frames_out.shape[1]):
+    raise ValueError(f"embed gave video {video.shape}, frames {frames_out.shape} and lengths "
+                     f"{valid.tolist()} for x {x.shape}: should be [B, D], [B, S, D] and up to S")
   for i, name in enumerate(ids):
-    _check(name, video[i], frames_out[i, :length[i]])
-  return Batch(ids, video, frames_out, length)
+    _check(name, video[i], frames_out[i, :valid[i]])
+  return Batch(ids, video, frames_out, valid)
 
 
 def _check(name: str, video: np.ndarray, frames: np.ndarray) -> None:

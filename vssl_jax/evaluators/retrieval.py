@@ -82,12 +82,14 @@ def mean_pool(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     inputs: x [B, T, D] float, length [B] int.
 
   Returns:
-    video [B, D]; frames [B, T, D], zero beyond the length.
+    video [B, D]; frames [B, T, D], zero beyond the length; length [B], at most T.
   """
   x, length = np.asarray(inputs["x"], np.float32), np.asarray(inputs["length"])
   valid = (np.arange(x.shape[1]) < length[:, None])[..., None]
   x = np.where(valid, x, 0)
-  return {"video": _l2(x.sum(axis=1) / np.maximum(valid.sum(axis=1), 1)), "frames": _l2(x)}
+  mean = x.sum(axis=1) / np.maximum(valid.sum(axis=1), 1)
+  return {"video": _l2(mean), "frames": _l2(x),
+          "length": np.minimum(length, x.shape[1]).astype(np.int32)}
 
 
 def make(data: Any, descriptors: Mapping[str, np.ndarray], *,
@@ -146,8 +148,8 @@ class RetrievalEvaluator:
 
     Args:
       embed: `{"x": [B, T, D] float32, "length": [B] int32}` to `{"video": [B, D'], "frames":
-        [B, T, D']}`, unit vectors. T is a power of two, at least 8; videos are padded to it with
-        zeros, never cut.
+        [B, S, D'], "length": [B] int32, at most S}`, unit vectors. T is a power of two, at least
+        8; videos are padded to it with zeros, never cut.
 
     Raises:
       ValueError: a descriptor or an embedding isn't finite, or frames aren't unit vectors; it

@@ -101,7 +101,7 @@ class TransformerEncoder(nn.Module):
 
     Returns:
       dict: `video` [B, D] unit vectors, the mean over valid frames of the encoder's output;
-      `frames` [B, T, D] unit vectors, zero at padding.
+      `frames` [B, T, D] unit vectors, zero at padding; `length` [B] int32, how many are valid.
     """
     mask = jnp.arange(x.shape[1])[None, :] < length[:, None]
     y = jnp.where(mask[..., None], x, 0)  # a weight of 0 does not stop a NaN
@@ -119,5 +119,6 @@ def pool(y: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
   frames inside the window (tca spec 4).
   """
   y = jnp.where(mask[..., None], y.astype(jnp.float32), 0.0)
-  count = jnp.maximum(jnp.sum(mask, axis=1), 1)
-  return {"video": l2(jnp.sum(y, axis=1) / count[:, None]), "frames": l2(y)}
+  length = jnp.sum(mask, axis=1, dtype=jnp.int32)
+  mean = jnp.sum(y, axis=1) / jnp.maximum(length, 1)[:, None]
+  return {"video": l2(mean), "frames": l2(y), "length": length}
