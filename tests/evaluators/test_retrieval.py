@@ -48,7 +48,7 @@ def test_report_equals_the_twins_whatever_the_block(descriptors, block):
   report = make(make_data(), descriptors, block=block).report(retrieval.mean_pool)
   twins = twin_scores(descriptors)
   available = set(LENGTHS)
-  assert list(report.scores) == list(retrieval.SIMILARITIES)
+  assert list(report.scores) == list(retrieval.DEFAULT)
   for name, twin in twins.items():
     scores = report.scores[name]
     assert scores.dtype == np.float32
@@ -75,7 +75,7 @@ def test_missing_videos_are_counted_and_named(descriptors):
   assert evaluator(retrieval.mean_pool) == report.numbers
 
 
-def test_every_video_is_embedded_once_whole_and_in_few_shapes(descriptors):
+def test_videos_are_embedded_whole_and_in_few_shapes(descriptors):
   found = {name: x.copy() for name, x in descriptors.items()}
   for i, name in enumerate(LENGTHS):
     found[name][0, 0] = 100 + i
@@ -94,12 +94,12 @@ def test_every_video_is_embedded_once_whole_and_in_few_shapes(descriptors):
     return retrieval.mean_pool(inputs)
 
   make(make_data(), found, block=4).report(embed)
-  assert embedded == dict.fromkeys(LENGTHS, 1)
+  assert embedded == dict.fromkeys(LENGTHS, 1) | {"q1": 2}  # as query and in the database
   assert {t for _, t, _ in shapes} == {8, 16, 128}
   assert all(b * t <= 4 * 64 or b == 1 for b, t, _ in shapes)
 
 
-def test_descriptors_are_read_once(descriptors):
+def test_descriptors_are_read_once_as_queries_and_once_in_the_database(descriptors):
   reads = collections.Counter()
 
   class Lazy(collections.UserDict):
@@ -108,7 +108,7 @@ def test_descriptors_are_read_once(descriptors):
       return super().__getitem__(key)
 
   make(make_data(), Lazy(descriptors)).report(retrieval.mean_pool)
-  assert reads == dict.fromkeys([*LENGTHS, "empty"], 1)
+  assert reads == dict.fromkeys([*LENGTHS, "empty"], 1) | {"q1": 2}
 
 
 def test_tasks_are_those_that_the_labels_can_tell_apart(descriptors):

@@ -20,12 +20,14 @@ class Batch:
     video: [B, D].
     frames: [B, S, D]; S is T, or the number of clusters of an embedding that keeps no frames.
     length: [B] int32, how many of them are valid.
+    weights: [B, S] at least 0, how much each counts in a mean over frames; None: all alike.
   """
 
   ids: tuple[str, ...]
   video: np.ndarray
   frames: np.ndarray
   length: np.ndarray
+  weights: np.ndarray | None = None
 
 
 def embed_videos(ids: Iterable[str], descriptors: Mapping[str, np.ndarray], embed: Embed,
@@ -35,9 +37,9 @@ def embed_videos(ids: Iterable[str], descriptors: Mapping[str, np.ndarray], embe
   Args:
     ids: distinct.
     descriptors: id -> [T, D].
-    embed: `{"x": [B, T, D] float32, "length": [B] int32}` to `{"video", "frames", "length"}`. T
-      is a power of two, B too or as many as a block holds: one shape, and so one compilation, a
-      length.
+    embed: `{"x": [B, T, D] float32, "length": [B] int32}` to `{"video", "frames", "length"}`,
+      and "weights" where frames don't all count alike. T is a power of two, B too or as many as a
+      block holds: one shape, and so one compilation, a length.
     block: videos of up to 64 frames in one batch; of longer ones as many as make so many frames.
     missing: grows by the ids that have no descriptor or no frame.
 
@@ -94,7 +96,8 @@ def _embed(group: list[tuple[str, np.ndarray]], frames: int, rows: int, embed: E
                      f"{valid.tolist()} for x {x.shape}: should be [B, D], [B, S, D] and up to S")
   for i, name in enumerate(ids):
     _check(name, video[i], frames_out[i, :valid[i]])
-  return Batch(ids, video, frames_out, valid)
+  weights = np.asarray(out["weights"], np.float32) if "weights" in out else None
+  return Batch(ids, video, frames_out, valid, weights)
 
 
 def _check(name: str, video: np.ndarray, frames: np.ndarray) -> None:

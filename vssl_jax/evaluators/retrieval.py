@@ -1,20 +1,24 @@
 """Near-duplicate retrieval from frame descriptors, in the protocol of FIVR (tca spec 10, 11)."""
 
 import dataclasses
-import itertools
+import hashlib
+import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from vssl_jax.evaluators.embedded import Batch, Embed, embed_videos
+from vssl_jax.evaluators import search
+from vssl_jax.evaluators.embedded import Embed, embed_videos
+from vssl_jax.evaluators.index import Index
 from vssl_jax.metrics import retrieval as metrics
 from vssl_jax.metrics.average_precision import ranking
-from vssl_jax.ops import similarity
+from vssl_jax.ops import chamfer, similarity
 from vssl_jax.types import ConfigError
 
-SIMILARITIES = ("cosine", "chamfer", "symmetric_chamfer")
+SIMILARITIES = search.SIMILARITIES
+DEFAULT = ("cosine", "chamfer", "symmetric_chamfer")
 TASKS = {task: metrics.TASKS[task] for task in ("DSVR", "CSVR", "ISVR")}
 LABELS = TASKS["ISVR"]  # strongest first
 DISTRACTOR = "distractor"
@@ -93,7 +97,8 @@ def mean_pool(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def make(data: Any, descriptors: Mapping[str, np.ndarray], *,
-         similarities: Sequence[str] = SIMILARITIES, block: int = 256,
+         similarities: Sequence[str] = DEFAULT, block: int = 256, dtype: str = "float32",
+         shortlist: float = search.SHORTLIST, memory: float = 2.0,
          progress: bool = True) -> "RetrievalEvaluator":
   """The evaluator of a retrieval data set.
 
@@ -101,10 +106,15 @@ def make(data: Any, descriptors: Mapping[str, np.ndarray], *,
     data: has `queries`, `database` (ids) and `annotation` (query -> label -> ids).
     descriptors: id -> [T, D] float32, each read once. An id that isn't there, or has no frame, is
       a video that could not be decoded: it is named in the report.
-    similarities: which of `SIMILARITIES`.
-    block: videos of up to 64 frames that are embedded and compared at once; fewer of longer ones.
-      Memory for scores apart, this bounds what is held: about block * 64 database frames, all
-      queries, and a product of 256 * block^2 numbers. It doesn't change the scores.
+    similarities: which of `SIMILARITIES`; "two_stage" is Chamfer on a shortlist by cosine.
+    block: videos of up to 64 frames that are embedded at once; fewer of longer ones. It doesn't
+      change the scores.
+    dtype: of the products that Chamfer is made of: "float32", or "bfloat16", which is faster on
+      accelerators and changes scores by about 0.005.
+    shortlist: share of the database that "two_stage" compares by frames, in (0, 1].
+    memory: GiB of embedded frames that are kept in memory; more of them go to disk, into the
+      folder given to `report`, or a temporary one. Besides, what is held are the queries' frames,
+      a few blocks of some thousand frames, and the scores.
     progress: a bar with the remaining time, on a terminal.
 
   Raises:
@@ -116,10 +126,15 @@ def make(data: Any, descriptors: Mapping[str, np.ndarray], *,
     raise ConfigError(f"similarities={list(similarities)}: choose from {', '.join(SIMILARITIES)}")
   if block < 1:
     raise ConfigError(f"block={block}: at least one video at a time")
+  if dtype not in chamfer.DTYPES:
+    raise ConfigError(f"dtype={dtype!r}: choose from {', '.join(chamfer.DTYPES)}")
+  if not 0 < shortlist <= 1:
+    raise ConfigError(f"shortlist={shortlist} is a share of the database: above 0, at most 1")
   for what, ids in (("queries", data.queries), ("database", data.database)):
     if len(set(ids)) < len(ids):
       raise ValueError(f"an id occurs twice among the {what}")
-  evaluator = RetrievalEvaluator(data, descriptors, tuple(similarities), block, progress)
+  evaluator = RetrievalEvaluator(data, descriptors, tuple(similarities), block, dtype, shortlist,
+                                 memory, progress)
   if not evaluator.tasks:
     raise ValueError(f"the annotation holds none of {', '.join(LABELS)}: nothing to evaluate")
   return evaluator
@@ -137,16 +152,23 @@ class RetrievalEvaluator:
   descriptors: Mapping[str, np.ndarray]
   similarities: tuple[str, ...]
   block: int
+  dtype: str
+  shortlist: float
+  memory: float
   progress: bool
 
   def __call__(self, embed: Embed) -> dict[str, float]:
     """`{"DSVR/cosine": mAP, ..., "missing_videos": count}`."""
     return self.report(embed).numbers
 
-  def report(self, embed: Embed) -> Report:
+  def report(self, embed: Embed, folder: pathlib.Path | None = None,
+             origin: dict | None = None) -> Report:
     """Embeds every video once and ranks.
 
     Args:
+      folder: where embedded videos and scores are kept while they are made, so that the same call
+        continues after an interruption; it may be deleted afterwards.
+      origin: what `embed` is, in JSON's types; a folder made with another one is refused.
       embed: `{"x": [B, T, D] float32, "length": [B] int32}` to `{"video": [B, D'], "frames":
         [B, S, D'], "length": [B] int32, at most S}`, unit vectors. T is a power of two, at least
         8; videos are padded to it with zeros, never cut.
@@ -156,7 +178,7 @@ class RetrievalEvaluator:
         names the video. Or no query, or no database video, has a descriptor.
     """
     queries, database = tuple(self.data.queries), tuple(self.data.database)
-    scores, missing = self._scores(embed, queries, database)
+    scores, missing = self._scores(embed, queries, database, folder, origin)
     available = {*queries, *database}.difference(missing)
     rows = [i for i, name in enumerate(queries) if name in available]
     if not rows or available.isdisjoint(database):
@@ -186,41 +208,52 @@ class RetrievalEvaluator:
     return {task: labels for task, labels in TASKS.items() if own[task] & found}
 
   def _scores(self, embed: Embed, queries: tuple[str, ...], database: tuple[str, ...],
+              folder: pathlib.Path | None, origin: dict | None,
               ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Similarity -> [Q, N] float32, nan for missing videos; and the ids of these."""
+    missing: list[str] = []
+    by_frames = set(self.similarities) != {"cosine"}
+    asked = self._index(embed, queries, missing, None, None, by_frames, self.block // 16)
+    meta = {"origin": origin, "videos":
+            hashlib.sha256("\n".join([*queries, "", *database]).encode()).hexdigest()}
+    found = self._index(embed, database, missing, folder, meta, by_frames, self.block)
+    tables = self._search(asked, found, folder, meta) if len(asked) and len(found) else {}
     row, column = ({name: i for i, name in enumerate(ids)} for ids in (queries, database))
-    scores = {name: np.full((len(queries), len(database)), np.nan, np.float32)
-              for name in self.similarities}
-    missing = []
-    others = [name for name in database if name not in row]
-    with tqdm(total=len(row) + len(others), unit="video", desc="retrieval", leave=False,
+    at = np.ix_([row[i] for i in asked.ids], [column[i] for i in found.ids])
+    scores = {}
+    for name in self.similarities:
+      scores[name] = np.full((len(queries), len(database)), np.nan, np.float32)
+      if name in tables:
+        scores[name][at] = tables[name]
+    return scores, tuple(dict.fromkeys(missing))
+
+  def _index(self, embed: Embed, ids: Sequence[str], missing: list[str], folder, meta,
+             keep_frames: bool, block: int) -> Index:
+    """The embedded videos `ids`; those that an index on disk already has aren't embedded again."""
+    index = Index(folder, meta=meta, keep_frames=keep_frames, memory=self.memory)
+    left = [i for i in ids if i not in set(index.ids)] if len(index) else ids
+    batches = embed_videos(left, self.descriptors, embed, max(1, block), missing)
+    with tqdm(total=len(ids), initial=len(ids) - len(left), unit="video", desc="embed", leave=False,
               disable=None if self.progress else True) as bar:
-      kept = list(embed_videos(row, self.descriptors, embed, max(1, self.block // 16), missing))
-      rest = embed_videos(others, self.descriptors, embed, self.block, missing)
-      for t in itertools.chain(kept, rest):
-        inside = [i for i, name in enumerate(t.ids) if name in column]
-        columns = [column[t.ids[i]] for i in inside]
-        for q in kept if inside else ():
-          rows = [row[name] for name in q.ids]
-          for name, values in compare(q, t, self.similarities).items():
-            scores[name][np.ix_(rows, columns)] = values[:len(rows)][:, inside]
-        bar.update(len(t.ids))
-      bar.update(len(missing))
-    return scores, tuple(missing)
+      for batch in batches:
+        index.add([batch])
+        bar.update(len(batch.ids))
+    return index
 
-
-def compare(q: Batch, t: Batch, similarities: Sequence[str]) -> dict[str, np.ndarray]:
-  """Similarity -> [B of q, B of t] float32, fillers included."""
-  found = {}
-  if "cosine" in similarities:
-    found["cosine"] = similarity.cosine(q.video, t.video)
-  frames = q.frames, q.length, t.frames, t.length
-  if "symmetric_chamfer" in similarities:
-    forward, backward = map(np.asarray, similarity.both_chamfers(*frames))
-    found |= {"chamfer": forward, "symmetric_chamfer": (forward + backward) / 2}
-  elif "chamfer" in similarities:
-    found["chamfer"] = similarity.chamfer(*frames)
-  return {name: np.asarray(found[name]) for name in similarities}
+  def _search(self, asked: Index, found: Index, folder, meta) -> dict[str, np.ndarray]:
+    """Similarity -> [queries of `asked`, videos of `found`]."""
+    tables = {}
+    if {"cosine", "two_stage"} & set(self.similarities):
+      tables["cosine"] = search.cosine(asked, found)
+    if "two_stage" in self.similarities:
+      size = search.shortlist_size(len(found), self.shortlist)
+      tables["two_stage"] = search.two_stage(asked, found, tables["cosine"], size,
+                                             dtype=self.dtype, progress=self.progress)
+    if whole := {"chamfer", "symmetric_chamfer"} & set(self.similarities):
+      scores = search.Scores(whole, (len(found), len(asked)), folder, meta)
+      search.exhaustive(asked, found, scores, dtype=self.dtype, progress=self.progress)
+      tables |= {name: table.T for name, table in scores.tables.items()}
+    return tables
 
 
 def _l2(x: np.ndarray) -> np.ndarray:
