@@ -87,8 +87,9 @@ class Index:
     count = len(self) if name == "video" else int(self.length.sum())
     known = self._maps.get(name)
     if known is None or len(known) != count:
-      shape = count, self._dims[name]
-      self._maps[name] = np.memmap(self.folder / f"{name}.f32", "<f4", "r", shape=shape)
+      shape, file = (count, self._dims[name]), self.folder / f"{name}.f32"
+      self._maps[name] = (np.memmap(file, "<f4", "r", shape=shape) if count else
+                          np.zeros(shape, "<f4"))  # an empty file can't be mapped
     return self._maps[name]
 
   def _append(self, parts: dict[str, np.ndarray], lines: list[dict]) -> None:
