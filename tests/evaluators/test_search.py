@@ -41,7 +41,7 @@ LENGTHS = (1, 3, 4, 5, 20, 33, 7, 2, 40, 18, 3, 100, 9)
 @pytest.mark.parametrize("rows", [1, 64, 8192])
 @pytest.mark.parametrize("weights", [False, True])
 def test_exhaustive_search_equals_the_twin(tmp_path, monkeypatch, rows, weights):
-  monkeypatch.setattr(search.blocks, "__defaults__", (rows,))
+  monkeypatch.setattr(search.groups, "__defaults__", (rows,))
   queries, asked = make((2, 30, 11), 0, weights=weights)
   database, found = make(LENGTHS, 1, tmp_path / "index", weights)
   scores = search.Scores(("chamfer", "symmetric_chamfer"), (len(database), len(queries)))
@@ -56,7 +56,8 @@ def test_exhaustive_search_equals_the_twin(tmp_path, monkeypatch, rows, weights)
 
 def test_blocks_hold_every_video_once_and_waste_little():
   index, _ = make(np.random.default_rng(0).integers(1, 300, 200), 0)
-  found = list(search.blocks(index, np.arange(len(index)), 2048))
+  found = [search.block(index, *part, 2048) for part in
+           search.groups(index, np.arange(len(index)), 2048)]
   assert sorted(np.concatenate([b.at for b in found]).tolist()) == list(range(len(index)))
   assert all(b.frames.shape[0] * b.frames.shape[1] <= 2048 for b in found)
   full = [b for b in found if len(b.at) == len(b.frames)]
@@ -81,7 +82,7 @@ def test_cosine_in_pieces():
 
 
 def test_an_interrupted_search_goes_on_and_ends_equal(tmp_path, monkeypatch):
-  monkeypatch.setattr(search.blocks, "__defaults__", (64,))
+  monkeypatch.setattr(search.groups, "__defaults__", (64,))
   queries, _ = make((2, 30, 11), 0)
   database, _ = make(LENGTHS, 1)
   shape, names = (len(database), len(queries)), ("chamfer", "symmetric_chamfer")

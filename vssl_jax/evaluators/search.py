@@ -5,6 +5,7 @@ memory is bounded by a block and the queries' frames, and an interrupted search 
 block it was at. Scores are float32; equal ones keep the order of the database when they are ranked.
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 import json
@@ -12,6 +13,7 @@ import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -21,6 +23,7 @@ from vssl_jax.ops import chamfer, similarity
 SIMILARITIES = ("cosine", "chamfer", "symmetric_chamfer", "two_stage")
 SHORTLIST, LEAST = 0.03, 50  # of the database, and never fewer videos than these
 BLOCK_ROWS = 8192  # database frames that are compared at once
+SHORT_ROWS = 2048  # likewise, of a shortlist
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,28 +53,31 @@ def padded_length(n: np.ndarray) -> np.ndarray:
   return -(-n // step) * step
 
 
-def blocks(index: Index, at: np.ndarray, rows: int = BLOCK_ROWS) -> Iterator[Block]:
-  """The videos `at` of an index, those of like length together; a function of the arguments.
+def groups(index: Index, at: np.ndarray, rows: int = BLOCK_ROWS) -> list[tuple[int, np.ndarray]]:
+  """The videos `at` of an index in blocks of like length: (padded length, their numbers).
 
-  The last block of a length holds fillers up to a power of two of videos: few shapes in all.
+  A block of videos padded to S frames holds `rows // S` of them, the last one of a length fewer.
   """
-  frames, weights, length, start = (index.rows("frames"), index.rows("weights"), index.length,
-                                    index.start)
-  lengths = padded_length(length[at])
-  for s in np.unique(lengths):
-    group, most = at[lengths == s], max(1, rows // int(s))
-    for i in range(0, len(group), most):
-      part = group[i:i + most]
-      size = most if len(part) == most else min(most, 1 << (len(part) - 1).bit_length())
-      x = np.zeros((size, s, frames.shape[1]), np.float32)
-      w = None if weights is None else np.zeros((size, s), np.float32)
-      for row, k in enumerate(part):
-        x[row, :length[k]] = frames[start[k]:start[k] + length[k]]
-        if w is not None:
-          w[row, :length[k]] = weights[start[k]:start[k] + length[k], 0]
-      count = np.ones(size, np.int32)
-      count[:len(part)] = length[part]
-      yield Block(part, x, count, w)
+  lengths, found = padded_length(index.length[at]), []
+  for s in np.unique(lengths).tolist():
+    group, most = at[lengths == s], max(1, rows // s)
+    found += [(s, group[i:i + most]) for i in range(0, len(group), most)]
+  return found
+
+
+def block(index: Index, s: int, at: np.ndarray, rows: int = BLOCK_ROWS) -> Block:
+  """One of `groups`; with fillers up to a power of two of videos, or as many as a block holds."""
+  size = min(max(1, rows // s), 1 << (len(at) - 1).bit_length())
+  start, length, count = index.start[at], index.length[at], np.ones(size, np.int32)
+  count[:len(at)] = length
+  padded = {}
+  for name in ("frames", "weights"):
+    if (source := index.rows(name)) is not None:
+      padded[name] = np.zeros((size, s, source.shape[1]), np.float32)
+      for row, (first, n) in enumerate(zip(start, length, strict=True)):
+        padded[name][row, :n] = source[first:first + n]
+  weights = padded["weights"][..., 0] if "weights" in padded else None
+  return Block(at, padded["frames"], count, weights)
 
 
 def ahead(items: Iterable, count: int = 2) -> Iterator:
@@ -120,9 +126,10 @@ def two_stage(queries: Index, database: Index, first: np.ndarray, size: int, *,
                             weights=None if weights is None else [weights[own, 0]])
       # Equal scores: the database's order, as everywhere.
       at = np.sort(np.argsort(-first[q], kind="stable")[:size])
-      for block in blocks(database, at, rows=2048):
-        forward, _ = chamfer.block_chamfer(packed, block.frames, block.length, symmetric=False)
-        scores[q, block.at] = np.asarray(forward)[0, :len(block.at)]
+      for s, part in groups(database, at, SHORT_ROWS):
+        t = block(database, s, part, SHORT_ROWS)
+        forward, _ = chamfer.block_chamfer(packed, t.frames, t.length, symmetric=False)
+        scores[q, part] = np.asarray(forward)[0, :len(part)]
       bar.update()
   return scores
 
@@ -177,18 +184,32 @@ def exhaustive(queries: Index, database: Index, scores: Scores, *, dtype: str = 
   """
   names = set(scores.tables)
   packed = _packed(queries, dtype) if names & {"chamfer", "symmetric_chamfer"} else None
-  parts = blocks(database, np.arange(len(database)))
-  with tqdm(total=int(database.length.sum()), unit="frame", unit_scale=True, desc="search",
-            leave=False, disable=None if progress else True) as bar:
-    for number, block in enumerate(ahead(parts)):
-      if number >= scores.done:
-        found = learned(queries, block) if learned else {}
-        if packed is not None:
-          found |= _chamfers(packed, block, "symmetric_chamfer" in names)
-        for name in names:
-          scores.tables[name][block.at] = np.asarray(found[name])[:, :len(block.at)].T
-        scores.finish_block()
-      bar.update(int(block.length[:len(block.at)].sum()))
+  parts = groups(database, np.arange(len(database)))
+
+  def compute(t: Block):
+    found = learned(queries, t) if learned else {}
+    if packed is not None:
+      found |= _chamfers(packed, t, "symmetric_chamfer" in names)
+    return t, found
+
+  left = (block(database, *part) for part in parts[scores.done:])
+  with tqdm(total=len(parts), initial=scores.done, unit="block", desc="search", leave=False,
+            disable=None if progress else True) as bar:
+    for t, found in _one_ahead(map(compute, ahead(left))):
+      for name in names:
+        scores.tables[name][t.at] = np.asarray(found[name])[:, :len(t.at)].T
+      scores.finish_block()
+      bar.update()
+
+
+def _one_ahead(items: Iterable) -> Iterator:
+  """The same items, one late: devices compute one while the one before is taken from them."""
+  waiting = collections.deque()
+  for item in items:
+    waiting.append(item)
+    if len(waiting) > 1:
+      yield waiting.popleft()
+  yield from waiting
 
 
 def _packed(queries: Index, dtype: str) -> chamfer.Queries:
@@ -198,10 +219,8 @@ def _packed(queries: Index, dtype: str) -> chamfer.Queries:
                       weights=None if weights is None else np.split(weights[:, 0], ends))
 
 
-def _chamfers(packed: chamfer.Queries, block: Block, symmetric: bool) -> dict[str, np.ndarray]:
-  forward, backward = chamfer.block_chamfer(packed, block.frames, block.length, block.weights,
+def _chamfers(packed: chamfer.Queries, t: Block, symmetric: bool) -> dict[str, jax.Array]:
+  forward, backward = chamfer.block_chamfer(packed, t.frames, t.length, t.weights,
                                             symmetric=symmetric)
-  found = {"chamfer": np.asarray(forward)}
-  if symmetric:
-    found["symmetric_chamfer"] = (found["chamfer"] + np.asarray(backward)) / 2
-  return found
+  found = {"chamfer": forward}
+  return found | {"symmetric_chamfer": (forward + backward) / 2} if symmetric else found
