@@ -32,7 +32,8 @@ def batch(b, t, seed=0):
 
 @functools.cache
 def embed():
-  method = tca.make(layers=2, heads=2, feed_forward=16, bank_size=4)
+  settings = dict(layers=2, heads=2, feed_forward=16)
+  method = tca.make(aggregators=dict(transformer=settings), bank_size=4)
   params, aux = jax.jit(method.init)(jax.random.key(0), {"anchor": batch(1, 2)})
   return jax.jit(functools.partial(method.embed, params, aux))
 
