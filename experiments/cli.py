@@ -22,7 +22,7 @@ from vssl_jax.types import ConfigError
 INERT = ("data.cache_dir", "features.threads", "features.buffer", "train.threads", "train.buffer",
          "train.keep")
 PATHS = ("data.root", "data.queries", "data.annotations", "data.cache_dir",
-         "features.weights")  # made absolute
+         "features.weights", "method.weights")  # made absolute
 FLAG_USERS = {"config": ["train"], "exported": ["eval"], "input": ["extract"],
               "output": ["extract", "export"]}
 

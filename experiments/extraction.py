@@ -6,10 +6,11 @@ ArrayRecord would need our code to decode. A row a video:
   id        string                          path relative to --input
   n_frames  int32                           0 where the video could not be read
   video     fixed_size_list<float>[D]       unit vector; compare by dot product; null if unread
-  frames    list<fixed_size_list<float>[D]> unit vectors of the frames; compare by Chamfer
+  frames    list<fixed_size_list<float>[F]> unit vectors of the frames; compare by Chamfer
   error     string                          null, or why the video could not be read
 
-The schema's metadata key `vssl_jax` holds JSON: run, step, frames a second, dimension.
+F is D but for NetVLAD and NeXtVLAD, whose `frames` describe clusters. The schema's metadata key
+`vssl_jax` holds JSON: run, step, frames a second, dimension D.
 """
 
 import json
@@ -18,6 +19,7 @@ import pathlib
 import shutil
 from collections.abc import Callable
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -72,24 +74,27 @@ def write(model, state, origin: dict, videos: list[Record], output: pathlib.Path
     features.extract(model.extractor, left, lambda i, x: writer.append(keys[i], x),
                      lambda i, reason: writer.reject(keys[i], reason), name="extract")
   store = Store(partial).view(keys)
-  info = {**origin, "fps": model.config.features.fps, "dim": model.dim}
+  info = {**origin, "fps": model.config.features.fps}
   counts = _write_parquet(model, state, store, videos, output, info)
   shutil.rmtree(partial)
   return counts
 
 
-def _schema(dim: int, info: dict) -> pa.Schema:
-  vector = pa.list_(pa.float32(), dim)
+def _schema(model, state, info: dict) -> pa.Schema:
+  inputs = {"x": jax.ShapeDtypeStruct((1, 1, model.dim), np.float32),
+            "length": jax.ShapeDtypeStruct((1,), np.int32)}
+  out = jax.eval_shape(model.method.embed, state.params, state.aux, inputs)
+  video, frame = (pa.list_(pa.float32(), out[key].shape[-1]) for key in ("video", "frames"))
   return pa.schema(
-      [("id", pa.string()), ("n_frames", pa.int32()), ("video", vector),
-       ("frames", pa.list_(vector)), ("error", pa.string())],
-      metadata={"vssl_jax": json.dumps(info)})
+      [("id", pa.string()), ("n_frames", pa.int32()), ("video", video),
+       ("frames", pa.list_(frame)), ("error", pa.string())],
+      metadata={"vssl_jax": json.dumps({**info, "dim": video.list_size})})
 
 
 def _write_parquet(model, state, store: Store, videos, output: pathlib.Path,
                    info) -> dict[str, int]:
   embed, whiten = model.embed(state), features.whitener(model.whitening)
-  schema, size = _schema(model.dim, info), model.config.embed.batch
+  schema, size = _schema(model, state, info), model.config.embed.batch
   temporary = output.with_name(output.name + ".tmp")
   with pq.ParquetWriter(temporary, schema) as writer:
     for start in range(0, len(videos), size):

@@ -4,6 +4,10 @@
   python -m experiments.run --config=experiments/tca.py:folder --config.data.root=DIR
   python -m experiments.run --config=experiments/tca.py:vcdb           the paper's recipe
 
+Other aggregators in the Transformer's place: --config.method.args.aggregator=gru (or lstm, netvlad,
+nextvlad). The authors' checkpoints: --config.method.weights=FILE, and --config.train.steps=0 to
+evaluate and export them as they are.
+
 The embedded default renders its videos, uses a small backbone with random weights, and takes a few
 minutes on two CPU cores.
 """
@@ -55,9 +59,15 @@ def base() -> ml_collections.ConfigDict:
   )
   c.pairs = dict(length=64, negatives=16, sampling="window")
   c.method = dict(name="tca", args=dict(
-      layers=1, heads=8, feed_forward=2048, dropout=0.2, loss="circle", tau=0.07, gamma=256.0,
-      margin=0.25, bank_size=4096, momentum=0.0, positive_gradient=False, filled_only=False,
-      dtype="float32"))
+      aggregator="transformer", loss="circle", tau=0.07, gamma=256.0, margin=0.25, bank_size=4096,
+      momentum=0.0, positive_gradient=False, filled_only=False, dtype="float32"))
+  c.method.args.aggregators = dict(
+      transformer=dict(layers=1, heads=8, feed_forward=2048, dropout=0.2),
+      netvlad=dict(clusters=256, output=1024, dropout=0.5, reduction=8),
+      nextvlad=dict(clusters=64, expansion=2, groups=8, output=1024, dropout=0.5, reduction=8),
+      lstm=dict(layers=2, hidden=1024, dropout=0.2),
+      gru=dict(layers=2, hidden=1024, dropout=0.2))
+  c.method.weights = ""  # the authors' checkpoint (.pth, .safetensors) to begin with; "" for random
   c.optim = dict(learning_rate=1e-5, schedule="cosine", steps_per_update=1, warmup=0,
                  weight_decay=1e-4, coupled=True, clip=0.0)
   c.train = dict(steps=1000, batch=64, log_every=10, eval_every=0, checkpoint_every=500, keep=2,
@@ -75,7 +85,8 @@ def embedded(c: ml_collections.ConfigDict) -> None:
                 n_queries=24, n_distractors=100, difficulty=1.0)
   c.features.update(backbone="resnet18", width=32, short_side=128, crop=112, whiten=192)
   c.pairs.update(length=16, negatives=4)
-  c.method.args.update(heads=4, feed_forward=256, bank_size=1024)
+  c.method.args.bank_size = 1024
+  small_aggregators(c.method.args.aggregators)
   c.optim.update(learning_rate=3e-4)
   c.train.update(steps=500, batch=32, eval_every=125, checkpoint_every=125)
 
@@ -93,9 +104,19 @@ def folder(c: ml_collections.ConfigDict) -> None:
   c.data.max_bad_fraction = 0.2
   c.features.update(backbone="resnet18", width=32, short_side=128, crop=112, whiten=64)
   c.pairs.update(length=16, negatives=1)
-  c.method.args.update(heads=4, feed_forward=256, bank_size=512)
+  c.method.args.bank_size = 512
+  small_aggregators(c.method.args.aggregators)
   c.optim.update(learning_rate=3e-4)
   c.train.update(steps=400, batch=32, eval_every=100, checkpoint_every=100)
+
+
+def small_aggregators(aggregators: ml_collections.ConfigDict) -> None:
+  """Sizes for small features and few videos."""
+  aggregators.transformer.update(heads=4, feed_forward=256)
+  aggregators.netvlad.update(clusters=16, output=128)
+  aggregators.nextvlad.update(clusters=16, groups=4, output=128)
+  aggregators.lstm.update(hidden=128)
+  aggregators.gru.update(hidden=128)
 
 
 def vcdb(c: ml_collections.ConfigDict) -> None:

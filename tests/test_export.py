@@ -32,7 +32,8 @@ def batch(b, t, seed=0):
 
 @functools.cache
 def embed():
-  method = tca.make(layers=2, heads=2, feed_forward=16, bank_size=4)
+  settings = dict(layers=2, heads=2, feed_forward=16)
+  method = tca.make(aggregators=dict(transformer=settings), bank_size=4)
   params, aux = jax.jit(method.init)(jax.random.key(0), {"anchor": batch(1, 2)})
   return jax.jit(functools.partial(method.embed, params, aux))
 
@@ -55,6 +56,25 @@ def test_an_exported_model_equals_the_live_one_for_any_batch_and_length(exported
     for name in want:
       assert got[name].shape == want[name].shape
       np.testing.assert_allclose(got[name], want[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("name, settings", [
+    ("netvlad", dict(clusters=3, output=6)), ("nextvlad", dict(clusters=3, output=6)),
+    ("lstm", dict(hidden=6)), ("gru", dict(hidden=6))])
+def test_every_aggregator_can_be_exported_for_any_batch_and_length(name, settings, tmp_path):
+  args = settings | {"reduction": 2} if "output" in settings else settings
+  method = tca.make(aggregator=name, aggregators={name: args}, bank_size=4)
+  params, aux = jax.jit(method.init)(jax.random.key(0), {"anchor": batch(1, 2)})
+  aux["batch_stats"] = jax.tree.map(lambda x: x + 0.5, aux["batch_stats"])
+  path, live = tmp_path / "embed.jaxexport", jax.jit(functools.partial(method.embed, params, aux))
+  export.save(path, live, INPUTS, outputs=OUTPUTS, normalisation="whitened", about="step 3")
+  fn = export.load(path)
+  for b, t in SIZES:
+    got, want = fn(batch(b, t, b)), live(batch(b, t, b))
+    assert got.keys() == want.keys() == OUTPUTS.keys()
+    for key in want:
+      assert got[key].shape == want[key].shape
+      np.testing.assert_allclose(got[key], want[key], atol=1e-6)
 
 
 def test_an_exported_model_runs_over_all_devices(exported):

@@ -48,7 +48,8 @@ def batches(store, first_step=0, threads=2):
 def build(devices, **args):
   """Mesh, compiled step and a maker of first states of a small TCA with dropout."""
   mesh = parallel.mesh(jax.devices()[:devices])
-  settings = dict(heads=2, feed_forward=16, dropout=0.3, loss="info_nce", bank_size=40)
+  aggregators = dict(transformer=dict(heads=2, feed_forward=16, dropout=0.3))
+  settings = dict(aggregators=aggregators, loss="info_nce", bank_size=40)
   method = tca.make(**(settings | args))
   tx = optim.make(steps=STEPS, learning_rate=1e-3)
   x = np.zeros((1, T, DIM), np.float32)

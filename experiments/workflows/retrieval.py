@@ -1,5 +1,6 @@
 """Video retrieval from stored frame descriptors: what a run of TCA consists of."""
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -13,7 +14,7 @@ import numpy as np
 from data_pipelines import pipeline
 from data_pipelines.errors import DataError
 from data_pipelines.records import RetrievalData
-from experiments import features, registry
+from experiments import features, pretrained, registry
 from vssl_jax import checkpoint, export, optim, parallel, train
 from vssl_jax.evaluators.retrieval import mean_pool
 from vssl_jax.ops import whitening
@@ -24,7 +25,7 @@ LEAST = {  # setting -> least value that makes sense
     "seed": 0, "data.max_bad_fraction": 0, "features.width": 1, "features.crop": 1,
     "features.max_frames": 0, "features.whiten": 1, "features.whiten_frames": 1,
     "features.block": 1, "features.threads": 0, "features.buffer": 1, "pairs.length": 1,
-    "pairs.negatives": 1, "train.steps": 1, "train.batch": 1, "train.log_every": 1,
+    "pairs.negatives": 1, "train.steps": 0, "train.batch": 1, "train.log_every": 1,
     "train.eval_every": 0, "train.checkpoint_every": 1, "train.keep": 1, "train.threads": 0,
     "train.buffer": 1, "evals.retrieval.args.block": 1, "embed.batch": 1,
 }
@@ -38,8 +39,6 @@ class Model:
     extractor: frames to raw descriptors.
     whitening: raw descriptors to the method's inputs; set once it is known.
   """
-
-  trained_name = "trained TCA"
 
   def __init__(self, config, mesh):
     self.config, self.mesh = config, mesh
@@ -66,7 +65,10 @@ class Model:
       return {"x": x, "length": number, "group": number}
 
     def first_loss(key, batch):
-      return self.method.loss(*self.method.init(key, batch), batch, key)
+      start = self.method.init(key, batch)
+      if c.method.weights:
+        pretrained.replace(*start, pretrained.load(c), c.method.weights)
+      return self.method.loss(*start, batch, key)
 
     anchor, size = videos(c.train.batch), (c.train.batch, c.pairs.negatives)
     try:
@@ -76,9 +78,18 @@ class Model:
       raise ConfigError(f"method.name={c.method.name!r}: {e}") from e
 
   @property
-  def weights(self) -> str:
-    """A hash of the backbone's weights file, or ""."""
-    path = self.config.features.weights
+  def untrained_name(self) -> str:
+    """The table's row of the state before the first step."""
+    return "imported TCA" if self.config.method.weights else "untrained TCA"
+
+  @property
+  def trained_name(self) -> str:
+    """The table's last row; of a run without steps that of its first state."""
+    return "trained TCA" if self.config.train.steps else self.untrained_name
+
+  def digest(self, group: str) -> str:
+    """A hash of the file that `weights` of this group of the config names, or ""."""
+    path = self.config[group].weights
     return features.file_digest(path) if path else ""
 
   @property
@@ -88,6 +99,14 @@ class Model:
 
   def init_state(self):
     """The state before the first step."""
+    state, path = self._random_state(), self.config.method.weights
+    if not path:
+      return state
+    params, aux = pretrained.replace(state.params, state.aux, pretrained.load(self.config), path)
+    state = dataclasses.replace(state, params=params, aux=aux)
+    return jax.device_put(state, parallel.replicated(self.mesh))
+
+  def _random_state(self):
     x = np.zeros((1, self.config.pairs.length, self.dim), np.float32)
     batch = {"anchor": {"x": x, "length": np.ones(1, np.int32)}}
     return train.init_state(self.method, self.tx, batch, self.config.seed, self.mesh)
@@ -97,9 +116,9 @@ class Model:
     path = workdir / "whitening.npz"
     if not path.is_file():
       raise ConfigError(f"--workdir={workdir} has no checkpoint yet; train it first")
-    check_origin(workdir, {"features.weights": self.weights})
+    check_origin(workdir, {"features.weights": self.digest("features")})
     self.whitening = whitening.load(path)
-    return checkpoint.load_state(workdir / "checkpoints", self.init_state())
+    return checkpoint.load_state(workdir / "checkpoints", self._random_state())
 
   def embed(self, state) -> Callable:
     """The live model as a host function."""
@@ -163,7 +182,8 @@ class Task:
   def _origin(self) -> dict[str, str]:
     """What a run depends on and its config only names; see `check_origin`."""
     keys = [features.key(self.data.videos[i]) for i in self.data.train_ids]
-    return {"features.weights": self.model.weights, "data": features.digest(keys)}
+    return {"features.weights": self.model.digest("features"),
+            "method.weights": self.model.digest("method"), "data": features.digest(keys)}
 
   def batches(self, first_step: int = 0) -> Iterator:
     """This process's training batches from a step on."""
@@ -182,14 +202,14 @@ class Task:
 
   def baselines(self, initial) -> dict[str, Callable]:
     """Rows of the table that need no training: name -> embed."""
-    return {"mean-pooled features": mean_pool, "untrained TCA": self.model.embed(initial)}
+    return {"mean-pooled features": mean_pool, self.model.untrained_name: self.model.embed(initial)}
 
 
 def check_origin(workdir: pathlib.Path, origin: dict[str, str]) -> None:
   """Raises ConfigError where weights or training videos are no longer those of the run."""
   file = workdir / "origin.json"
   before = json.loads(file.read_text()) if file.is_file() else origin
-  changed = [name for name, value in origin.items() if before[name] != value]
+  changed = [name for name, value in origin.items() if before.get(name, "") != value]
   if changed:
     raise ConfigError(f"--workdir={workdir}: the files behind {' and '.join(changed)} have changed "
                       "since this run began; bring them back, or train anew in another --workdir")
@@ -237,7 +257,8 @@ def _export_embed(model: Model, state, path: pathlib.Path) -> pathlib.Path:
       {"x": export.Input(("b", "t", model.dim), "float32", "descriptors, padded to t frames"),
        "length": export.Input(("b",), "int32", "true number of frames, at least 1")},
       outputs={"video": "unit vector of a video: compare by dot product",
-               "frames": "unit vectors of its frames, zero at padding: compare by Chamfer",
+               "frames": "unit vectors of its frames, zero at padding (of its clusters, where the "
+                         "model is a NetVLAD or NeXtVLAD): compare by Chamfer",
                "length": "how many of them are valid"},
       normalisation="descriptors come whitened and of unit length from frames.jaxexport",
       about=f"{model.config.method.name} trained on {model.config.data.name}, "

@@ -20,7 +20,8 @@ TINY = {
     "data.n_background": 8, "data.n_queries": 2, "data.n_distractors": 6,
     "features.width": 8, "features.pooling": "imac", "features.short_side": 64,
     "features.crop": 64, "features.whiten": 8, "pairs.length": 8, "pairs.negatives": 2,
-    "method.args.heads": 2, "method.args.feed_forward": 16, "method.args.bank_size": 64,
+    "method.args.bank_size": 64, "method.args.aggregators.transformer.heads": 2,
+    "method.args.aggregators.transformer.feed_forward": 16,
     "train.steps": STEPS, "train.batch": 4, "train.log_every": 1, "train.eval_every": 20,
     "train.checkpoint_every": 3, "optim.learning_rate": 3e-3,
 }

@@ -86,10 +86,15 @@ SETTINGS = {  # setting -> what the error says; a second setting after a space
         "similarities=['cosin']: choose from cosine, chamfer, symmetric_chamfer",
     "evals.retrieval.args.block=0": "evals.retrieval.args.block=0 must be at least 1",
     "method.args.loss=infonce": "method.args.loss='infonce' is unknown; choose one of circle, info",
-    "method.args.heads=3": "heads=3 does not divide the feature size 8",
-    "method.args.heads=0": "method.args.heads=0 must be at least 1",
-    "method.args.layers=-1": "method.args.layers=-1 must be at least 1",
-    "method.args.dropout=1.5": "method.args.dropout=1.5 must be at least 0 and less than 1",
+    "method.args.aggregator=grru":
+        "method.args.aggregator=grru is no aggregator; did you mean 'gru'",
+    "method.args.aggregators.transformer.heads=3": "heads=3 does not divide the feature size 8",
+    "method.args.aggregators.transformer.heads=0":
+        "method.args.aggregators.transformer.heads=0 must be at least 1",
+    "method.args.aggregators.transformer.dropout=1.5":
+        "method.args.aggregators.transformer.dropout=1.5 must be at least 0 and less than 1",
+    "method.args.aggregators.gru.layers=-1":
+        "method.args.aggregators.gru.layers=-1 must be at least 1",
     "method.args.tau=0.0": "method.args.tau=0.0 must be above 0",
     "method.args.bank_size=-1": "method.args.bank_size=-1 must be at least 0",
     "method.args.bank_size=4": "8 new keys do not fit into a bank of 4; enlarge bank_size",
@@ -108,7 +113,8 @@ SETTINGS = {  # setting -> what the error says; a second setting after a space
     "pairs.negatives=12": "8 background videos are unrelated to an anchor, fewer than "
                           "pairs.negatives=12; lower it or add videos",
     "pairs.length=-3": "pairs.length=-3 must be at least 1",
-    "train.steps=0": "train.steps=0 must be at least 1",
+    "train.steps=-1": "train.steps=-1 must be at least 0",
+    "method.weights=none.pth": "none.pth: no such file; name a checkpoint of the authors' tca, or",
     "train.batch=-4": "train.batch=-4 must be at least 1",
     "train.checkpoint_every=0": "train.checkpoint_every=0 must be at least 1",
     "train.keep=0": "train.keep=0 must be at least 1",

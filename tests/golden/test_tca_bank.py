@@ -95,7 +95,8 @@ def test_bank_steps(loaded, case):
   params = jax.tree.map(jnp.asarray, convert.from_torch(make_params(spec)))
   queue = jnp.asarray(first_queue(spec["seed"], data["queue"][0]))
   heads = matching_heads(data, params, queue, args["tau"])
-  method = tca.make(heads=heads, dropout=0.0, bank_size=queue.shape[0], **args)
+  encoder = dict(transformer=dict(heads=heads, dropout=0.0))
+  method = tca.make(aggregators=encoder, bank_size=queue.shape[0], **args)
   model = TransformerEncoder(len(params), heads)
   groups = jnp.full((queue.shape[0],), -1, jnp.int32)
   aux = {"bank": Bank(queue, groups, jnp.int32(0), jnp.int32(0))}

@@ -159,6 +159,34 @@ def test_gradient_formula_of_softmax_with_respect_to_the_unnormalised_anchor():
   np.testing.assert_allclose(norms, np.sqrt(1 - (z_n @ z) ** 2), atol=1e-6)
 
 
+def test_softmax_mines_hard_negatives_by_itself():
+  """tca spec 6.5: an easy negative adds next to nothing to the anchor's gradient, a hard one does.
+
+  Each negative is alone beside a positive at cosine 0.8, so its share of the gradient is
+  `sigma_n sqrt(1 - cos^2)`; at cosine 1 it has no pull left either.
+  """
+  cosines, tau = np.array([-1.0, -0.9, -0.5, 0.0, 0.3, 0.6, 0.9, 1.0]), 0.2
+  z_p = np.float32([0.8, 0.6, 0.0])
+
+  def loss(w, z_n):
+    z = l2(w)
+    return retrieval.info_nce((z_p @ z)[None], (z_n @ z)[None, None], tau=tau)[0]
+
+  def pull(cosine):
+    """Length of a negative's part: it alone points along the third axis."""
+    z_n = jnp.stack([cosine, 0 * cosine, jnp.sqrt(1 - cosine**2)])
+    return jnp.abs(jax.grad(loss)(jnp.array([2.0, 0, 0]), z_n)[2])
+
+  got = jax.jit(jax.vmap(pull))(jnp.asarray(cosines, jnp.float32))
+  sigma = 1 / (1 + np.exp((0.8 - cosines) / tau))
+  np.testing.assert_allclose(got, sigma * np.sqrt(1 - cosines**2) / tau / 2, rtol=1e-4, atol=1e-6)
+  easiest, easy, _, hard, harder, hardest, _, duplicate = got
+  assert easiest == duplicate == 0
+  assert hard > 50 * easy
+  assert easy < 5e-4
+  assert hardest > harder > hard > 0.04
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_masked_negative_is_as_good_as_none(case):
   s_p, s_n, mask = draw(4)

@@ -1,12 +1,17 @@
-"""Temporal Context Aggregation: a Transformer over frame descriptors and a bank of negatives."""
+"""Temporal Context Aggregation: a Transformer over frame descriptors and a bank of negatives.
+
+The aggregators that the paper compares it with (tca spec 5) take its place by name.
+"""
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from vssl_jax.losses import retrieval
-from vssl_jax.models.transformer import TransformerEncoder
+from vssl_jax.models import aggregators as models
 from vssl_jax.ops import bank as banks
 from vssl_jax.ops import ema
 from vssl_jax.types import ConfigError, Method
@@ -15,7 +20,6 @@ LOSSES = ("circle", "info_nce", "triplet", "released_circle")
 
 
 RANGES = {  # argument -> least value, and the first that is too large
-    "layers": (1, None), "heads": (1, None), "feed_forward": (1, None), "dropout": (0, 1),
     "bank_size": (0, None), "momentum": (0, 1), "gamma": (0, None), "margin": (0, 2)}
 
 
@@ -46,58 +50,81 @@ def _loss(name: str, tau: float, gamma: float, margin: float):
   raise ConfigError(f"method.args.loss={name!r} is unknown; choose one of {', '.join(LOSSES)}")
 
 
-def make(*, layers: int = 1, heads: int = 8, feed_forward: int = 2048, dropout: float = 0.2,
-         loss: str = "circle", tau: float = 0.07, gamma: float = 256.0, margin: float = 0.25,
-         bank_size: int = 4096, momentum: float = 0.0, positive_gradient: bool = False,
-         filled_only: bool = False, dtype: str = "float32") -> Method:
+def _aggregator(name: str, settings: Mapping[str, Mapping[str, Any]], dtype):
+  """The module `name`; the settings of the others are checked too."""
+  try:
+    chosen = models.make(name, dtype=dtype)
+  except ValueError as e:
+    raise ConfigError(f"method.args.aggregator={e}") from e
+  try:
+    made = {key: models.make(key, dict(value), dtype) for key, value in settings.items()}
+  except ValueError as e:
+    raise ConfigError(f"method.args.aggregators.{e}") from e
+  return made.get(name, chosen)
+
+
+def make(*, aggregator: str = "transformer",
+         aggregators: Mapping[str, Mapping[str, Any]] | None = None, loss: str = "circle",
+         tau: float = 0.07, gamma: float = 256.0, margin: float = 0.25, bank_size: int = 4096,
+         momentum: float = 0.0, positive_gradient: bool = False, filled_only: bool = False,
+         dtype: str = "float32") -> Method:
   """TCA as three pure functions. Defaults are the paper's final model (tca spec 13).
 
   Args:
-    layers, heads, feed_forward, dropout: of the encoder.
+    aggregator: "transformer", "netvlad", "nextvlad", "lstm" or "gru".
+    aggregators: settings by aggregator, see the modules; what is left out has its default.
     loss: "circle" (gamma, margin), "info_nce" (tau), "triplet" (margin), "released_circle".
     bank_size: rows of the memory bank; 0 uses the step's own negatives, with gradient.
     momentum: of the key encoder; 0 encodes keys with the current parameters.
     positive_gradient: let the gradient through the positive too (the paper's Figure 4).
     filled_only: ignore the bank's random initial rows; off in the released code.
-    dtype: of the encoder's matrix products, "float32" or "bfloat16".
+    dtype: of the aggregator's matrix products, "float32" or "bfloat16".
 
   A batch is `{"anchor", "positive", "negative"}`, each `{"x", "length", "group"}`:
   x [B, T, D], length [B], group [B] for anchor and positive; [B, M, T, D], [B, M], [B, M] for the
   negatives. Videos of the same group, unless it is -1, are never each other's negatives.
+
+  Where the aggregator has batch norms, anchors, positives and negatives are each normalised by
+  their own statistics over the global batch. Only those of the anchors move the running ones
+  (`aux["batch_stats"]`), which `embed` uses. A momentum encoder averages parameters alone: it
+  never embeds, so nothing would read running statistics of its own.
   """
-  _check(layers=layers, heads=heads, feed_forward=feed_forward, dropout=dropout,
-         bank_size=bank_size, momentum=momentum, gamma=gamma, margin=margin)
+  _check(bank_size=bank_size, momentum=momentum, gamma=gamma, margin=margin)
   if tau <= 0:
     raise ConfigError(f"method.args.tau={tau} must be above 0")
   objective = _loss(loss, tau, gamma, margin)
-  model = TransformerEncoder(layers, heads, feed_forward, dropout, jnp.dtype(dtype))
+  model = _aggregator(aggregator, aggregators or {}, jnp.dtype(dtype))
 
   def init(key, batch):
     key_params, key_bank = jax.random.split(key)
     x, length = batch["anchor"]["x"], batch["anchor"]["length"]
-    params = model.init(key_params, x[:1], length[:1])["params"]
-    aux = {}
+    variables = model.init(key_params, x[:1], length[:1])
+    params, aux = variables["params"], _statistics(variables)
     if bank_size:
-      aux["bank"] = banks.init(key_bank, bank_size, x.shape[-1])
+      video = jax.eval_shape(model.apply, variables, x[:1], length[:1])["video"]
+      aux["bank"] = banks.init(key_bank, bank_size, video.shape[-1])
     if momentum:
       aux["key_params"] = params
     return params, aux
 
-  def encode(params, videos, key):
+  def encode(params, aux, videos, key):
+    """Unit vectors [N, D], and the running statistics as these videos would leave them."""
     x, length = videos["x"], videos["length"]
     x, length = x.reshape(-1, *x.shape[-2:]), length.reshape(-1)
-    rngs = {"dropout": key}
-    return model.apply({"params": params}, x, length, train=True, rngs=rngs)["video"]
+    out, moved = model.apply({"params": params, **_statistics(aux)}, x, length, train=True,
+                             rngs={"dropout": key}, mutable=["batch_stats"])
+    return out["video"], _statistics(moved)
 
   def loss_fn(params, aux, batch, key):
     keys = jax.random.split(key, 3)
     key_params = ema.update(aux["key_params"], params, momentum) if momentum else params
-    z_a = encode(params, batch["anchor"], keys[0])
+    z_a, moved = encode(params, aux, batch["anchor"], keys[0])
     if positive_gradient:
-      z_p = encode(params, batch["positive"], keys[1])
+      z_p, _ = encode(params, aux, batch["positive"], keys[1])
     else:
-      z_p = jax.lax.stop_gradient(encode(key_params, batch["positive"], keys[1]))
-    z_n = encode(key_params if bank_size else params, batch["negative"], keys[2])
+      z_p = jax.lax.stop_gradient(encode(key_params, aux, batch["positive"], keys[1])[0])
+    z_n, _ = encode(key_params if bank_size else params, aux, batch["negative"], keys[2])
+    aux = {**aux, **moved}
     group_a, group_n = batch["anchor"]["group"], batch["negative"]["group"].reshape(-1)
     if bank_size:
       bank = aux["bank"]  # as it was before this step's negatives enter
@@ -116,11 +143,16 @@ def make(*, layers: int = 1, heads: int = 8, feed_forward: int = 2048, dropout: 
     return value, (aux, metrics)
 
   def embed(params, aux, inputs):
-    del aux
+    variables = {"params": params, **_statistics(aux)}
     with jax.default_matmul_precision("highest"):  # scores are compared, and must not depend on GPU
-      return model.apply({"params": params}, inputs["x"], inputs["length"])
+      return model.apply(variables, inputs["x"], inputs["length"])
 
   return Method(init, loss_fn, embed)
+
+
+def _statistics(variables) -> dict[str, Any]:
+  """The entry of running statistics, where the aggregator has any."""
+  return {"batch_stats": variables["batch_stats"]} if "batch_stats" in variables else {}
 
 
 def _metrics(s_p, s_n, mask) -> dict[str, jax.Array]:

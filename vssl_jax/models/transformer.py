@@ -6,16 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vssl_jax.models.linear import linear, uniform
 from vssl_jax.ops.normalise import l2
-
-
-def _uniform(scale: float):
-  """U(-scale, scale): PyTorch's initial values of a linear layer."""
-
-  def init(key, shape, dtype=jnp.float32):
-    return jax.random.uniform(key, shape, dtype, -scale, scale)
-
-  return init
 
 
 class SelfAttention(nn.Module):
@@ -36,7 +28,7 @@ class SelfAttention(nn.Module):
     dim = x.shape[-1]
     if dim % self.heads:
       raise ValueError(f"heads={self.heads} does not divide the feature size {dim}")
-    xavier = _uniform(math.sqrt(6 / (3 * dim + dim)))
+    xavier = uniform(math.sqrt(6 / (3 * dim + dim)))
     qkv = nn.Dense(3 * dim, kernel_init=xavier, dtype=self.dtype, name="in_proj")(x)
     q, k, v = jnp.split(qkv.reshape(*x.shape[:2], 3 * self.heads, dim // self.heads), 3, axis=2)
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k).astype(jnp.float32) * (dim // self.heads) ** -0.5
@@ -47,7 +39,7 @@ class SelfAttention(nn.Module):
     self.sow("intermediates", "attention", weights)
     weights = nn.Dropout(self.dropout, deterministic=not train)(weights).astype(self.dtype)
     out = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape)
-    out_init = _uniform(dim**-0.5)
+    out_init = uniform(dim**-0.5)
     return nn.Dense(dim, kernel_init=out_init, dtype=self.dtype, name="out_proj")(out)
 
 
@@ -67,14 +59,11 @@ class EncoderLayer(nn.Module):
     def drop(a):
       return nn.Dropout(self.dropout, deterministic=not train)(a)
 
-    def linear(size, fan_in, name):
-      init = _uniform(fan_in**-0.5)
-      return nn.Dense(size, kernel_init=init, bias_init=init, dtype=self.dtype, name=name)
-
     attend = SelfAttention(self.heads, self.dropout, self.dtype, name="self_attn")
     x = nn.LayerNorm(epsilon=1e-5, name="norm1")(x + drop(attend(x, mask, train=train)))
-    hidden = drop(nn.relu(linear(self.feed_forward, dim, "linear1")(x)))
-    out = linear(dim, self.feed_forward, "linear2")(hidden)
+    first = linear(self.feed_forward, dim, dtype=self.dtype, name="linear1")
+    second = linear(dim, self.feed_forward, dtype=self.dtype, name="linear2")
+    out = second(drop(nn.relu(first(x))))
     return nn.LayerNorm(epsilon=1e-5, name="norm2")(x + drop(out))
 
 

@@ -1,0 +1,61 @@
+"""`method.weights`: a run that begins with others' parameters instead of random ones."""
+
+import jax
+
+from experiments import registry
+from vssl_jax.types import ConfigError, PyTree
+
+
+def load(config):
+  """What the file `config.method.weights` holds; see `vssl_jax.convert.tca.Imported`.
+
+  `vssl_jax/convert/NAME.py` reads it, NAME being the method's.
+
+  Raises:
+    ConfigError: no such file, one that can't be read, or one of another aggregator.
+  """
+  path, name = config.method.weights, config.method.name
+  reader = registry.module("vssl_jax.convert", name, "method.name", "load")
+  try:
+    found = reader.load(path)
+  except FileNotFoundError as e:
+    raise ConfigError(f"method.weights={path}: no such file; name a checkpoint of the authors' "
+                      f'{name}, or "" for random weights') from e
+  except OSError as e:
+    raise ConfigError(f"method.weights={path}: {e.strerror}") from e
+  except ValueError as e:
+    raise ConfigError(f"method.weights={path}: {str(e).removeprefix(f'{path}: ')}") from e
+  wanted = config.method.args.aggregator
+  if found.aggregator != wanted:
+    raise ConfigError(f"method.weights={path} holds a {found.aggregator}, not a {wanted}; set "
+                      f"method.args.aggregator={found.aggregator}")
+  return found
+
+
+def replace(params: PyTree, aux: PyTree, found, path: str) -> tuple[PyTree, PyTree]:
+  """`params` and `aux` of a method with those of the file `path` in their place.
+
+  Args:
+    params, aux: arrays, or abstract ones to check the file beforehand.
+    found: what `load` gave.
+
+  Raises:
+    ConfigError: the file's don't fit; names the first that doesn't, and both shapes.
+  """
+  new = {"params": found.params, "batch_stats": found.batch_stats}
+  old = {"params": params, "batch_stats": aux.get("batch_stats", {})}
+  ours, theirs = _shapes(old), _shapes(new)
+  for key in sorted(ours | theirs):
+    if ours.get(key) != theirs.get(key):
+      settings = ", ".join(f"{k}={v}" for k, v in found.settings.items())
+      raise ConfigError(
+          f"method.weights={path}: {key} has shape {theirs.get(key, 'none')} in the file, and "
+          f"{ours.get(key, 'none')} in the config's model; the file's {found.aggregator} has "
+          f"{settings}, and features.whiten is the size of its input")
+  instead = {"batch_stats": found.batch_stats, "key_params": found.params}
+  return found.params, aux | {key: value for key, value in instead.items() if key in aux}
+
+
+def _shapes(tree: PyTree) -> dict[str, list[int]]:
+  return {jax.tree_util.keystr(keys, simple=True, separator="."): list(leaf.shape)
+          for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
