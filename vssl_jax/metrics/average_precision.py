@@ -63,8 +63,8 @@ def trapezoid_average_precision(ranks: np.ndarray, n_relevant: int | None = None
   return float(np.sum(before + (k + 1) / (ranks + 1.0))) / (2 * n)
 
 
-def interpolated_precision(scores: np.ndarray, relevant: np.ndarray,
-                           points: int = 21) -> np.ndarray:
+def interpolated_precision(scores: np.ndarray, relevant: np.ndarray, points: int = 21,
+                           n_relevant: int | None = None) -> np.ndarray:
   """Largest precision at recall >= 0, ..., 1, as the script of FIVR-200K computes it.
 
   Equal scores are one point of the curve, and nothing retrieved counts as precision 1.
@@ -73,20 +73,21 @@ def interpolated_precision(scores: np.ndarray, relevant: np.ndarray,
     scores: [N] finite.
     relevant: [N] bool.
     points: number of evenly spaced recalls.
+    n_relevant: P, where not all relevant items are in the list; default those that are.
 
   Returns:
-    [points] precisions, not increasing.
+    [points] precisions, not increasing; 0 where the recall isn't reached.
 
   Raises:
-    ValueError: as `ranking`, or nothing is relevant.
+    ValueError: as `ranking` and `average_precision`.
   """
   order = ranking(scores)
   ordered, hits = np.asarray(scores)[order], np.asarray(relevant)[order].cumsum()
-  n = _count((), int(hits[-1]) if len(hits) else 0)
-  last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))  # of each run of ties
+  n = _count(range(hits[-1] if len(hits) else 0), n_relevant)
+  last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], bool(len(hits))))  # of tied runs
   precision = np.append(1.0, hits[last] / (last + 1.0))
   recall = np.append(0.0, hits[last] / n)
-  best = np.maximum.accumulate(precision[::-1])[::-1]
+  best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
   # The script multiplies, so that 3 of 20 relevant videos don't reach recall 3 * 0.05.
   return best[np.searchsorted(recall, np.arange(points) * (1 / (points - 1)))]
 
