@@ -101,8 +101,7 @@ def evaluate(config, workdir: pathlib.Path, exported: str, elsewhere: bool = Fal
   """
   workflow, model = load(config)
   if exported:
-    path = pathlib.Path(exported)
-    name, embed = f"exported {path.name}", model.exported(path)
+    name, embed = "exported model", model.exported(pathlib.Path(exported))
   else:
     step, state = model.newest(workdir)
     name, embed = f"{model.trained_name}, step {step}", model.embed(state)

@@ -17,7 +17,7 @@ from vssl_jax.evaluators.retrieval import rankings as ranking_rows
 from vssl_jax.metrics import intervals
 
 TOP = 20  # rows a query in the ranking file
-WIDTH, CELL = 98, 8  # of the table, and of a number in it
+WIDTH, CELL = 100, 8  # of the table, and of a number in it
 TASKS = {  # name -> heading, meaning
     "DSVR": ("DSVR", "near duplicates and duplicate scenes"),
     "CSVR": ("CSVR", "those and complementary scenes (the same scene from another time or camera)"),
@@ -47,7 +47,7 @@ def table(task, reports: Mapping[str, Report]) -> str:
   wide = max(len("   95 % interval"), *(len(name) for name in reports))
   size = max(CELL, *(len(_similarity(s)[0]) + 1 for s in names))
   # As many tasks side by side as fit, in blocks of like size.
-  fit = max(1, (WIDTH - wide - 1) // (size * len(names) + 2))
+  fit = max(1, (WIDTH - wide + 1) // (size * len(names) + 2))
   each = -(-len(tasks) // -(-len(tasks) // fit))
   blocks = [tasks[i:i + each] for i in range(0, len(tasks), each)]
 
