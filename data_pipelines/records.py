@@ -84,6 +84,7 @@ class RetrievalData:
       on, unless `note` says so; other videos of the database may be, as distractors.
     annotation: query -> label (ND, DS, CS, IS) -> relevant ids; other protocols have other labels.
     note: one or two sentences for the report: what the numbers on this data set mean.
+    training_note: the same for a model that was trained on its pairs.
     protocol: how it is measured, a name in `vssl_jax.evaluators.protocols`, which also says what
       the annotation holds; protocol_args: options of it.
     missing: ids that the lists name and that are not on disk; none of them is in the above.
@@ -98,6 +99,7 @@ class RetrievalData:
   database: list[str]
   annotation: dict[str, dict[str, list[str]]]
   note: str = ""
+  training_note: str = ""
   protocol: str = "fivr"
   protocol_args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   missing: tuple[str, ...] = ()

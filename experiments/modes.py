@@ -115,7 +115,8 @@ def evaluate(config, workdir: pathlib.Path, exported: str, elsewhere: bool = Fal
     with cli.writing(folder):
       written = [results.rankings(reports, folder), results.curves(reports, folder),
                  folder / "results.json"]
-      results.save(written[-1], text, reports, data=config.data.to_dict())
+      results.save(written[-1], text, reports, data=config.data.to_dict(),
+                   missing=task.data.missing)
     print("\nWritten:\n" + "\n".join(f"  {p}" for p in written))
 
 

@@ -23,16 +23,15 @@ TASKS = {  # name -> heading, meaning
     "CSVR": ("CSVR", "those and complementary scenes (the same scene from another time or camera)"),
     "ISVR": ("ISVR", "those and incident scenes (the same kind of scene and motion)"),
     "DAVR": ("DAVR", "videos with the same sound, though nothing here listens to it"),
-    "DSVD": ("DSVD", "those of DSVR, micro-AP"), "CSVD": ("CSVD", "those of CSVR, micro-AP"),
-    "ISVD": ("ISVD", "those of ISVR, micro-AP"), "DAVD": ("DAVD", "those of DAVR, micro-AP"),
     "VCDB": ("VCDB", "videos that share a copied segment with the query"),
-    "VCDB_micro": ("micro-AP", "the same"),
+    "VCDB_micro": ("micro-AP", ""),
     "EVVE": ("EVVE", "videos of the query's event; large events weigh most"),
     "cc_web": ("CC_WEB", "near duplicates, among the videos labelled for the query"),
     "cc_web_star": ("CC_WEB*", "the same, among all videos"),
     "cc_web_c": ("CC_WEBc", "as CC_WEB, without the videos that cleaning took out"),
     "cc_web_c_star": ("CC_WEBc*", "as CC_WEB*, without these"),
 }
+MICRO = frozenset(protocols.MICRO.values())
 SIMILARITY = {  # name -> heading, meaning
     "cosine": ("cosine", "dot product of video vectors"),
     "chamfer": ("chamfer", "mean over the query's frames of the best frame in the other video"),
@@ -45,7 +44,8 @@ def table(task, reports: Mapping[str, Report]) -> str:
   first = next(iter(reports.values()))
   names, tasks = list(first.results), list(next(iter(first.results.values())))
   wide = max(len("   95 % interval"), *(len(name) for name in reports))
-  size = max(CELL, *(len(_similarity(s)[0]) + 1 for s in names))
+  headings = [*map(_task, tasks), *map(_similarity, names)]
+  size = max(CELL, *(len(heading) + 1 for heading, _ in headings))
   # As many tasks side by side as fit, in blocks of like size.
   fit = max(1, (WIDTH - wide + 1) // (size * len(names) + 2))
   each = -(-len(tasks) // -(-len(tasks) // fit))
@@ -106,10 +106,11 @@ def _explain(task, reports: Mapping[str, Report], tasks, names) -> list[str]:
       "means that every relevant video stands before all others among "
       f"{len(report.database):,}. ± is half the width of its 95 % interval for other queries of "
       "this kind (bootstrap). Relevant are, for",
-      *(f"  {_task(t)[0]}: {_task(t)[1]}" for t in tasks)]
-  if set(tasks) & set(protocols.MICRO.values()):
-    lines.append("Micro-AP is the average precision of all pairs of a query and a video in one "
-                 "list, so that scores must be comparable between queries.")
+      *(f"  {_task(t)[0]}: {_task(t)[1]}" for t in tasks if t not in MICRO)]
+  if micro := [_task(t)[0] for t in tasks if t in MICRO]:
+    lines.append(f"  {', '.join(micro)}: the same; micro-AP, the average precision of all pairs of "
+                 "a query and a video in one list, so that scores must be comparable between "
+                 "queries")
   lines += ["Videos are compared by", *(f"  {_similarity(s)[0]}: {_similarity(s)[1]}"
                                         for s in names)]
   if len(reports) > 1 and result.per_query:
@@ -121,8 +122,8 @@ def _explain(task, reports: Mapping[str, Report], tasks, names) -> list[str]:
   if not c.features.weights:
     lines.append(f"The backbone ({c.features.backbone}, width {c.features.width}) has random "
                  "weights; pretrained ones, features.weights=FILE, describe frames far better.")
-  if data.note:
-    lines.append(data.note)
+  here = task.trained_on in ("", c.data.name)
+  lines += filter(None, (data.training_note if here else "", data.note))
   if result.skipped:
     lines.append(f"{len(result.skipped)} queries have no relevant video and are ranked only.")
   if report.missing:

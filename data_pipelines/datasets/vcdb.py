@@ -90,7 +90,8 @@ def make(*, root: str, annotations: str = "", allow_missing: bool = False,
       queries=queries,
       database=core + background if database == "all" else core,
       annotation={i: {"DS": list(partners[i])} for i in queries},
-      note=" ".join(filter(None, (_note(held_out, len(queries)), found.note))),
+      note=found.note,
+      training_note=_note(held_out, len(queries)),
       protocol="vcdb", missing=found.missing)
 
 

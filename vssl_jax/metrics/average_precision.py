@@ -13,6 +13,13 @@ def ranking(scores: np.ndarray) -> np.ndarray:
   Raises:
     ValueError: scores aren't one row of finite numbers.
   """
+  scores = _checked(scores)
+  if scores.dtype.kind != "f":
+    scores = scores.astype(np.int64)  # negating unsigned numbers would wrap around
+  return np.argsort(-scores, kind="stable")
+
+
+def _checked(scores: np.ndarray) -> np.ndarray:
   scores = np.asarray(scores)
   if scores.ndim != 1 or scores.dtype.kind not in "iuf":
     raise ValueError(f"scores should be one row of numbers, not {scores.dtype} {scores.shape}")
@@ -20,9 +27,7 @@ def ranking(scores: np.ndarray) -> np.ndarray:
   if not finite.all():
     bad = int(np.argmin(finite))
     raise ValueError(f"score {scores[bad]} at position {bad}: every score must be finite")
-  if scores.dtype.kind != "f":
-    scores = scores.astype(np.int64)  # negating unsigned numbers would wrap around
-  return np.argsort(-scores, kind="stable")
+  return scores
 
 
 def relevant_ranks(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
@@ -81,12 +86,14 @@ def interpolated_precision(scores: np.ndarray, relevant: np.ndarray, points: int
   Raises:
     ValueError: as `ranking` and `average_precision`.
   """
-  order = ranking(scores)
-  ordered, hits = np.asarray(scores)[order], np.asarray(relevant)[order].cumsum()
-  n = _count(range(hits[-1] if len(hits) else 0), n_relevant)
-  last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], bool(len(hits))))  # of tied runs
-  precision = np.append(1.0, hits[last] / (last + 1.0))
-  recall = np.append(0.0, hits[last] / n)
+  scores, relevant = _checked(scores), np.asarray(relevant, bool)
+  n = _count(range(int(relevant.sum())), n_relevant)
+  # The curve only rises at relevant items, which are few: no need to sort all the others.
+  levels, hits = np.unique(scores[relevant], return_counts=True)
+  within = np.bincount(np.searchsorted(levels, scores, side="right"), minlength=len(levels) + 1)
+  hits, shown = (np.cumsum(x[::-1]) for x in (hits, within[1:]))  # at each level or above
+  precision = np.append(1.0, hits / shown)
+  recall = np.append(0.0, hits / n)
   best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
   # The script multiplies, so that 3 of 20 relevant videos don't reach recall 3 * 0.05.
   return best[np.searchsorted(recall, np.arange(points) * (1 / (points - 1)))]

@@ -98,7 +98,7 @@ def test_training_pairs_keep_their_orientation_and_groups(root):
   assert data.background == list(DISTRACTORS)
   assert data.groups == dict.fromkeys(A, 0) | dict.fromkeys(B, 1)
   assert data.queries == data.database == list(layout.CORE)
-  assert "were trained on" in data.note
+  assert "were trained on" in data.training_note and data.note == ""
   assert make(root, database="all").database == [*layout.CORE, *layout.BACKGROUND]
 
 
@@ -110,7 +110,7 @@ def test_held_out_groups_are_not_trained_on(root):
     seen.add(held)
     assert data.queries == list(held) and data.database == list(layout.CORE)
     assert not set(held) & set(data.train_ids) and {i for p in data.pairs for i in p} == set(rest)
-    assert f"the {len(held)} core videos of 1 groups" in data.note
+    assert f"the {len(held)} core videos of 1 groups" in data.training_note
   assert seen == {A, B}
 
 
