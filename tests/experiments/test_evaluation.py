@@ -214,6 +214,16 @@ def test_vcdb_and_its_micro_average(run, root, server, cache):
 
 
 @pytest.mark.slow
+def test_its_own_data_set_gives_the_same_numbers_and_no_other_part_of_it(run, server, cache):
+  own = [a for a in harness.train(run, cache) if "config.data." in a]
+  argv = ["--mode=eval", f"--workdir={run}", f"--config={TCA}", *own]
+  found, before = Found(server.run(*argv), run), harness.rows(run)["trained TCA"]
+  assert found.row == before and "held-out" not in found.text
+  error = error_of(server.run(*argv, "--config.data.n_train_families=2"))
+  assert "was trained on other videos of procedural than these settings of data leave" in error
+
+
+@pytest.mark.slow
 def test_what_is_asked_for_wrongly_is_told(run, root, server, cache, tmp_path):
   folder, layout = root("fivr")
   lists = {"data__annotations": folder / "annotations"}
