@@ -82,6 +82,7 @@ def test_fivr(scores, micro):
 
 def test_vcdb(scores):
   annotation = draw(("DS",), 2)
+  annotation["v03"]["DS"].append("v03")  # never its own partner
   report = evaluate("vcdb", scores, annotation)
   curves = protocols.mean_curves(report)
   assert list(curves) == ["VCDB"]
