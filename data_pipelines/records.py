@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,7 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalData:
-  """Videos, training pairs and an evaluation in the form of FIVR-200K.
+  """Videos, training pairs and an evaluation.
 
   Attributes:
     name: shown in reports.
@@ -81,8 +82,12 @@ class RetrievalData:
       are absent are unrelated to everything.
     queries, database: ids for evaluation. Queries and the videos relevant to them are not trained
       on, unless `note` says so; other videos of the database may be, as distractors.
-    annotation: query -> label (ND, DS, CS, IS) -> relevant ids.
+    annotation: query -> label (ND, DS, CS, IS) -> relevant ids; other protocols have other labels.
     note: one or two sentences for the report: what the numbers on this data set mean.
+    training_note: the same for a model that was trained on its pairs.
+    protocol: how it is measured, a name in `vssl_jax.evaluators.protocols`, which also says what
+      the annotation holds; protocol_args: options of it.
+    missing: ids that the lists name and that are not on disk; none of them is in the above.
   """
 
   name: str
@@ -94,6 +99,10 @@ class RetrievalData:
   database: list[str]
   annotation: dict[str, dict[str, list[str]]]
   note: str = ""
+  training_note: str = ""
+  protocol: str = "fivr"
+  protocol_args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  missing: tuple[str, ...] = ()
 
   @property
   def train_ids(self) -> list[str]:

@@ -22,8 +22,9 @@ from vssl_jax.types import ConfigError
 INERT = ("data.cache_dir", "features.threads", "features.buffer", "train.threads", "train.buffer",
          "train.keep")
 PATHS = ("data.root", "data.queries", "data.annotations", "data.cache_dir",
-         "features.weights", "method.weights")  # made absolute
-FLAG_USERS = {"config": ["train"], "exported": ["eval"], "input": ["extract"],
+         "features.weights", "features.whitening", "method.weights")  # made absolute
+ELSEWHERE = ("data", "evals")  # what --mode=eval takes from --config, to evaluate on other data
+FLAG_USERS = {"config": ["train", "eval"], "exported": ["eval"], "input": ["extract"],
               "output": ["extract", "export"]}
 
 
@@ -122,7 +123,7 @@ def resolve(config_flag, workdir: str, mode: str) -> tuple[ml_collections.Config
   """The config and folder of a run.
 
   Training takes the config from the flag; the other modes take it from the folder, where training
-  left it.
+  left it; evaluation on another data set takes `data` and `evals` from the flag.
   """
   config = config_flag.value
   if mode == "train":
@@ -136,7 +137,28 @@ def resolve(config_flag, workdir: str, mode: str) -> tuple[ml_collections.Config
   file = pathlib.Path(workdir) / "config.json"
   if not file.is_file():
     raise ConfigError(f"--workdir={workdir}: no config.json here, so this is no run's folder")
-  return ml_collections.ConfigDict(_read(file)), pathlib.Path(workdir)
+  trained = ml_collections.ConfigDict(_read(file))
+  if config is not None:
+    _check_elsewhere(sys.argv)
+    _make_absolute(config)
+    for group in ELSEWHERE:
+      trained[group] = config[group]
+  return trained, pathlib.Path(workdir)
+
+
+def _check_elsewhere(argv: list[str]) -> None:
+  """Raises ConfigError where a flag sets what evaluation takes from the run."""
+  for arg in argv:
+    found = re.match(r"--?(?:no)?config\.(\w+)[\w.]*", arg)
+    if found and found[1] not in ELSEWHERE:
+      raise ConfigError(f"{found[0]}: --mode=eval takes {' and '.join(ELSEWHERE)} from --config, "
+                        "and all else from the run in --workdir; leave it out")
+
+
+def evaluation_folder(config, workdir: pathlib.Path) -> pathlib.Path:
+  """Where the results on the data set of `config` go: a folder for each distinct evaluation."""
+  values = {k: v for k, v in _values(config).items() if k.partition(".")[0] in ELSEWHERE}
+  return workdir / "evaluations" / f"{config.data.name}-{_digest(values)}"
 
 
 def _make_absolute(config) -> None:
@@ -152,9 +174,11 @@ def _default_workdir(config) -> pathlib.Path:
   """A folder for each distinct config, so that ablations never overwrite each other."""
   file, _, preset = (_config_spec(sys.argv) or "run").partition(":")
   name = "-".join(p for p in (pathlib.Path(file).stem, preset) if p)
-  text = json.dumps(_values(config), sort_keys=True)
-  digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-  return pathlib.Path("runs") / f"{name}-{digest}"
+  return pathlib.Path("runs") / f"{name}-{_digest(_values(config))}"
+
+
+def _digest(values: dict) -> str:
+  return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _values(config) -> dict:

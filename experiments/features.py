@@ -12,7 +12,6 @@ import numpy as np
 
 from data_pipelines import frames as frame_pipeline
 from data_pipelines import lock, shards
-from data_pipelines.errors import DataError
 from data_pipelines.records import Record, RetrievalData
 from data_pipelines.store import Store, StoreWriter, View
 from experiments import cli
@@ -103,16 +102,19 @@ def extract(extractor: Extractor, videos: Sequence[Record], append: Callable, re
 def prepare(config, data: RetrievalData, extractor: Extractor, known=None) -> tuple[View, Any]:
   """The whitened descriptors of a data set, made once and reused, and their whitening.
 
-  Raw descriptors are stored by the video file they come from, whitened ones by the training videos
-  too: what is added to a data set later is all that has to be extracted then.
+  Raw descriptors are stored by the video file they come from, whitened ones by the whitening too:
+  what is added to a data set later is all that has to be extracted then.
 
   Args:
-    known: the whitening that a run was trained with; None for a new run.
+    known: the whitening that a run was trained with; None for a new run, which takes that of
+      `features.whitening`, or fits one to its training videos.
 
   Raises:
-    DataError: too many training videos can't be read (`data.max_bad_fraction`), or the store was
-      made with another whitening than `known`.
+    DataError: too many training videos can't be read (`data.max_bad_fraction`).
+    ConfigError: no whitening that fits can be had.
   """
+  if known is None:
+    known = given_whitening(config.features, extractor.dim, bool(data.train_ids))
   videos = [data.videos[i] for i in dict.fromkeys([*data.train_ids, *data.eval_ids])]
   keys = {v.id: key(v) for v in videos}
   settings = settings_digest(config.features)
@@ -120,10 +122,40 @@ def prepare(config, data: RetrievalData, extractor: Extractor, known=None) -> tu
   _extract_missing(extractor, folder / "raw", videos, keys, {"settings": settings},
                    _bad_videos(data, config.data.max_bad_fraction))
   raw = Store(folder / "raw").view(keys)
-  c = config.features
-  made_from = digest(c.whiten, c.whiten_frames, c.seed, [keys[i] for i in data.train_ids])
-  white = _whitening(folder / f"whitening-{made_from}.npz", raw, data.train_ids, c, known)
-  return _whiten(folder / f"whitened-{made_from}", raw, white, keys), white
+  if known is None:
+    c = config.features
+    made_from = digest(c.whiten, c.whiten_frames, c.seed, [keys[i] for i in data.train_ids])
+    known = _fitted(folder / f"whitening-{made_from}.npz", raw, data.train_ids, c)
+  # By content: components are free in sign, so another fit to the same videos is another whitening.
+  content = hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(known)))
+  return _whiten(folder / f"whitened-{content.hexdigest()[:24]}", raw, known, keys), known
+
+
+def given_whitening(config, dim: int, can_fit: bool):
+  """The whitening in the file `features.whitening`, or None where it is to be fitted.
+
+  Raises:
+    ConfigError: the file is of no use, or there is neither a file nor a video to fit one to.
+  """
+  path = config.whitening
+  if not path:
+    if can_fit:
+      return None
+    raise ConfigError("features.whitening is empty, and there are no training videos to fit a "
+                      "whitening to: name the whitening.npz of a trained run")
+  try:
+    found = whitening.load(path)
+  except FileNotFoundError as e:
+    raise ConfigError(f"features.whitening={path}: no such file; name the whitening.npz of a "
+                      "trained run") from e
+  except ValueError as e:
+    raise ConfigError(f"features.whitening: {e}") from e
+  shape = found.components.shape
+  if shape != (dim, config.whiten):
+    raise ConfigError(f"features.whitening={path} takes {shape[0]} dimensions to {shape[1]}, and "
+                      f"descriptors here have {dim}, of which features.whiten={config.whiten} are "
+                      "to be kept; use the features settings of the run that it comes from")
+  return found
 
 
 def _extract_missing(extractor, folder, videos, keys, meta, check) -> None:
@@ -164,19 +196,14 @@ def _bad_videos(data: RetrievalData, max_fraction: float) -> Callable[[dict[str,
   return check
 
 
-def _whitening(path: pathlib.Path, raw: View, train_ids: Sequence[str], config, known):
-  """The whitening in the file `path`; the first process makes it: `known`, or fitted."""
+def _fitted(path: pathlib.Path, raw: View, train_ids: Sequence[str], config):
+  """The whitening in the file `path`; the first process fits it."""
   if jax.process_index() == 0:
     with lock.hold(path.with_suffix(".lock"), wait=True):  # runs that share a cache fit it once
       if not path.exists():
-        whitening.save(fit_whitening(raw, train_ids, config) if known is None else known, path)
+        whitening.save(fit_whitening(raw, train_ids, config), path)
   parallel.barrier("whitening")
-  white = whitening.load(path)
-  # Components are free in sign: another fit, on another machine, would be of no use to the model.
-  if known is not None and not all(map(np.array_equal, *map(jax.tree.leaves, (white, known)))):
-    raise DataError(f"{path.parent} holds features whitened otherwise than in this run: delete "
-                    "that folder to make them anew")
-  return white
+  return whitening.load(path)
 
 
 def fit_whitening(raw: View, train_ids: Sequence[str], config):
@@ -232,7 +259,7 @@ def cache_folder(path: str) -> pathlib.Path:
 
 def settings_digest(config) -> str:
   """A hash of all that decides what the raw features of a file are."""
-  ignored = ("threads", "buffer", "whiten", "whiten_frames")
+  ignored = ("threads", "buffer", "whiten", "whiten_frames", "whitening")
   settings = {k: v for k, v in config.to_dict().items() if k not in ignored}
   if config.weights:
     settings["weights"] = file_digest(config.weights)

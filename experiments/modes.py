@@ -59,8 +59,9 @@ def _fit(task, initial, workdir: pathlib.Path, stop):
     else:
       state = jax.tree.map(lambda x: x.copy(), initial)  # the step donates its state
     first = int(state.step)
-    with (Log(workdir, start=first, dropped_videos=task.dropped) as log,
-          contextlib.closing(task.batches(first)) as batches):
+    left = contextlib.closing(task.batches(first)) if first < c.steps else (
+        contextlib.nullcontext(()))  # there may be nothing to train on
+    with Log(workdir, start=first, dropped_videos=task.dropped) as log, left as batches:
       return training.fit(
           state, step_fn, batches, steps=c.steps, batch=c.batch, mesh=model.mesh,
           log=log, checkpoints=checkpoints, checkpoint_every=c.checkpoint_every,
@@ -84,7 +85,8 @@ def finish(task, initial, state, workdir: pathlib.Path, start: float) -> None:
   difference = results.check_equal(reports[trained], exported)
   page = results.figure(task, reports, embeds)  # all processes: it embeds a pair
   if jax.process_index() == 0:
-    written += [results.save_figure(page, workdir), results.rankings(reports, workdir)]
+    written += [results.save_figure(page, workdir), results.rankings(reports, workdir),
+                results.curves(reports, workdir)]
     text = results.table(task, reports) + (
         "\nThe exported model was evaluated as well: the same mAP, scores equal to within "
         f"{difference:.0e}.\n\nWritten:\n" + "\n".join(f"  {p}" for p in written))
@@ -93,16 +95,30 @@ def finish(task, initial, state, workdir: pathlib.Path, start: float) -> None:
     print(f"\n{text}\n\n{minutes:.1f} minutes")
 
 
-def evaluate(config, workdir: pathlib.Path, exported: str) -> None:
-  """Prints the numbers of the newest checkpoint, or of an exported file."""
+def evaluate(config, workdir: pathlib.Path, exported: str, elsewhere: bool = False) -> None:
+  """Prints the numbers of the newest checkpoint, or of an exported file.
+
+  With `elsewhere`, those on another data set than the run's, which are also written.
+  """
   workflow, model = load(config)
   if exported:
-    name, embed = exported, model.exported(pathlib.Path(exported))
+    name, embed = "exported model", model.exported(pathlib.Path(exported))
   else:
     step, state = model.newest(workdir)
     name, embed = f"{model.trained_name}, step {step}", model.embed(state)
-  task = workflow.Task(model, workdir)
-  say(results.table(task, {name: task.evaluator.report(embed)}))
+  task = (workflow.Evaluation if elsewhere else workflow.Task)(model, workdir)
+  reports = {name: task.evaluator.report(embed)}
+  text = results.table(task, reports)
+  say(text)
+  if elsewhere and jax.process_index() == 0:
+    folder = cli.evaluation_folder(config, workdir)
+    cli.make_folder(folder, "--workdir")
+    with cli.writing(folder):
+      written = [results.rankings(reports, folder), results.curves(reports, folder),
+                 folder / "results.json"]
+      results.save(written[-1], text, reports, data=config.data.to_dict(),
+                   missing=task.data.missing)
+    print("\nWritten:\n" + "\n".join(f"  {p}" for p in written))
 
 
 def export(config, workdir: pathlib.Path, output: str) -> None:

@@ -1,7 +1,9 @@
-"""Trains, evaluates, extracts and exports.
+r"""Trains, evaluates, extracts and exports.
 
   python -m experiments.run --config=experiments/tca.py [--config.train.steps=100 ...]
   python -m experiments.run --mode=eval    --workdir=RUN [--exported=RUN/export/embed.jaxexport]
+  python -m experiments.run --mode=eval    --workdir=RUN --config=experiments/tca.py:fivr \
+                            --config.data.root=FIVR              on another data set
   python -m experiments.run --mode=extract --workdir=RUN --input=VIDEOS --output=FILE.parquet
   python -m experiments.run --mode=export  --workdir=RUN --output=FOLDER
 
@@ -52,7 +54,7 @@ def main(argv):
   if MODE.value == "train":
     modes.train(config, workdir)
   elif MODE.value == "eval":
-    modes.evaluate(config, workdir, EXPORTED.value)
+    modes.evaluate(config, workdir, EXPORTED.value, elsewhere=CONFIG.value is not None)
   elif MODE.value == "extract":
     modes.extract(config, workdir, INPUT.value, OUTPUT.value)
   else:

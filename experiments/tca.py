@@ -1,8 +1,13 @@
-"""TCA: near-duplicate and incident video retrieval.
+r"""TCA: near-duplicate and incident video retrieval.
 
   python -m experiments.run --config=experiments/tca.py                the embedded data set
   python -m experiments.run --config=experiments/tca.py:folder --config.data.root=DIR
   python -m experiments.run --config=experiments/tca.py:vcdb           the paper's recipe
+
+A run is evaluated on fivr, cc_web_video or evve, which have nothing to train on:
+
+  python -m experiments.run --mode=eval --workdir=RUN --config=experiments/tca.py:fivr \
+                            --config.data.root=DIR
 
 Other aggregators in the Transformer's place: --config.method.args.aggregator=gru (or lstm, netvlad,
 nextvlad). The authors' checkpoints: --config.method.weights=FILE, and --config.train.steps=0 to
@@ -19,8 +24,9 @@ from vssl_jax.types import ConfigError
 
 
 def get_config(preset: str = "") -> ml_collections.ConfigDict:
-  """The config of a preset: "" (embedded), "folder" or "vcdb"."""
-  presets = {"": embedded, "folder": folder, "vcdb": vcdb}
+  """The config of a preset: "" (embedded), "folder", "vcdb", or one that is only evaluated on."""
+  presets = {"": embedded, "folder": folder, "vcdb": vcdb, "fivr": fivr,
+             "cc_web_video": cc_web_video, "evve": evve}
   if preset not in presets:
     raise ConfigError(f"experiments/tca.py has no preset {preset!r}; there are: "
                       f"{', '.join(p for p in presets if p)}, and none for the embedded default")
@@ -51,6 +57,7 @@ def base() -> ml_collections.ConfigDict:
       parity=False,  # frame indices as the released code picks them (tca spec 2.1)
       whiten=1024,  # dimensions that PCA whitening keeps
       whiten_frames=10,  # of each training video, for fitting it
+      whitening="",  # the whitening.npz of another run, instead of fitting one
       seed=0,
       dtype="float32",
       block=32,  # frames at a time through the backbone
@@ -131,3 +138,30 @@ def vcdb(c: ml_collections.ConfigDict) -> None:
   c.features.weights = "resnet50.safetensors"
   c.optim.steps_per_update = 87
   c.train.update(steps=3480, eval_every=870, checkpoint_every=870)
+
+
+def fivr(c: ml_collections.ConfigDict) -> None:
+  """FIVR-200K or FIVR-5K, to evaluate on (tca spec 11)."""
+  _evaluation(c, "fivr")
+  c.data.split = "200k"  # or "5k"
+  c.data.labels = "annotation"  # or "annotation_official_latest", see docs/data/annotations.md
+  c.data.hard = False  # without the easy duplicates
+  c.data.micro = False  # micro-AP too
+
+
+def cc_web_video(c: ml_collections.ConfigDict) -> None:
+  """CC_WEB_VIDEO, to evaluate on."""
+  _evaluation(c, "cc_web_video")
+
+
+def evve(c: ml_collections.ConfigDict) -> None:
+  """EVVE, to evaluate on."""
+  _evaluation(c, "evve")
+
+
+def _evaluation(c: ml_collections.ConfigDict, name: str) -> None:
+  c.data.name = name
+  c.data.root = config_dict.placeholder(str)
+  c.data.annotations = ""  # the folder of the lists; "" for `annotations` below the root
+  c.data.allow_missing = True  # most have lost some videos; the report says how many
+  c.features.weights = "resnet50.safetensors"

@@ -58,18 +58,8 @@ def make(*, root: str, annotations: str = "", allow_missing: bool = False) -> Re
       database=[i for i in known.database if i in videos],
       annotation={i: _by_letter(known.labels[i]) | {EXCLUDED: list(known.excluded[i])}
                   for i in queries},
-      note=" ".join(filter(None, (found.note, note))))
-
-
-def protocol(data: RetrievalData) -> dict[str, Mapping]:
-  """Keyword arguments of `vssl_jax.metrics.retrieval.cc_web_video`.
-
-  `labels`, query -> id -> letter, and `excluded`, query -> ids.
-  """
-  labels = {query: {i: letter for letter, ids in entry.items() if letter != EXCLUDED for i in ids}
-            for query, entry in data.annotation.items()}
-  return {"labels": labels,
-          "excluded": {query: entry[EXCLUDED] for query, entry in data.annotation.items()}}
+      note=" ".join(filter(None, (listed.queries_note(queries, known.queries), found.note, note))),
+      protocol="cc_web_video", missing=found.missing)
 
 
 def _by_letter(labels: Mapping[str, str]) -> dict[str, list[str]]:

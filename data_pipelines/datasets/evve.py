@@ -5,7 +5,6 @@
 """
 
 import dataclasses
-from collections.abc import Mapping
 
 from data_pipelines.datasets import annotations as lists
 from data_pipelines.datasets import layout, listed
@@ -56,7 +55,7 @@ def make(*, root: str, annotations: str = "", allow_missing: bool = False) -> Re
   """The evaluation on EVVE, of the videos that are on disk; there is nothing to train on.
 
   The label of a query's relevant videos is the name of its event: query -> event -> ids.
-  `protocol` gives what `metrics.retrieval.evve` needs. Arguments and errors as in `read`.
+  Arguments and errors as in `read`.
   """
   found = listed.load(read, root, "all", annotations=annotations,
                       allow_missing=allow_missing)
@@ -68,14 +67,5 @@ def make(*, root: str, annotations: str = "", allow_missing: bool = False) -> Re
       database=[i for i in known.database if i in videos],
       annotation={i: {known.event_of[i]: list(known.positives[known.event_of[i]])}
                   for i in queries},
-      note=found.note)
-
-
-def protocol(data: RetrievalData) -> dict[str, Mapping]:
-  """Keyword arguments of `vssl_jax.metrics.retrieval.evve`.
-
-  `event_of`, query -> event, and `positives`, event -> ids, of the events that have a query.
-  """
-  entries = {query: next(iter(entry.items())) for query, entry in data.annotation.items()}
-  return {"event_of": {query: event for query, (event, _) in entries.items()},
-          "positives": dict(entries.values())}
+      note=" ".join(filter(None, (listed.queries_note(queries, known.queries), found.note))),
+      protocol="evve", missing=found.missing)

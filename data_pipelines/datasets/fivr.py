@@ -8,8 +8,6 @@ Many of the links are dead: most people have 60 to 90 % of the videos. What is t
 as the protocol says (tca spec 11), and counted in `note`.
 """
 
-from collections.abc import Mapping
-
 from data_pipelines.datasets import annotations as lists
 from data_pipelines.datasets import layout, listed
 from data_pipelines.errors import DataError
@@ -51,42 +49,54 @@ def read(root: str, split: str = "200k", *, annotations: str = "",
 
 
 def make(*, root: str, annotations: str = "", allow_missing: bool = False, split: str = "200k",
-         labels: str = "annotation") -> RetrievalData:
+         labels: str = "annotation", hard: bool = False, micro: bool = False) -> RetrievalData:
   """The evaluation on FIVR, of the videos that are on disk; there is nothing to train on.
 
-  Labels are ND, DS, CS, IS and DA; `protocol` gives what `metrics.retrieval.fivr` needs. A query
-  may be in the database; it is never ranked against itself.
+  Labels are ND, DS, CS, IS, and DA where `labels` has them whole. A query may be in the database;
+  it is never ranked against itself.
 
   Args:
     root, annotations, allow_missing: as in `read`.
     split: "200k" (100 queries) or "5k" (50).
     labels: which label file, see docs/data/annotations.md: "annotation", that published systems
       are evaluated with, or "annotation_official_latest", which DAVR needs. `note` says which.
+    hard: without the easy duplicates, the 'hard' variant of S2VS.
+    micro: micro-AP too, over all pairs of a query and a video in one list, as S2VS has it.
 
   Raises:
-    DataError: as `read`; or the lists have no such labels.
+    DataError: as `read`; or the lists have no such labels, or no easy duplicates.
   """
   if labels not in LABELS:
     raise DataError(f"data.labels={labels!r} is unknown; choose {' or '.join(LABELS)}")
   known = lists.read_fivr(lists.folder(layout.root_folder("fivr", root), annotations))
-  annotation = getattr(known, labels)
-  if not annotation:
+  if not getattr(known, labels):
     other = next(name for name in LABELS if name != labels)
     raise DataError(f"data.labels={labels}: fivr.json.gz has no such labels; choose {other}")
+  if hard and not known.easy_duplicates:
+    raise DataError("data.hard=True: fivr.json.gz has no 'easy_duplicates'; add them (see "
+                    "docs/data/annotations.md), or set data.hard=False")
   found = listed.load(read, root, split, annotations=annotations,
                       allow_missing=allow_missing)
-  videos = {r.id: r for r in found.records}
-  queries, database = ([i for i in ids if i in videos] for ids in _members(known, split))
-  note = f"Relevant videos are those of the label file '{labels}'."
+  every, database = _members(known, split)
+  easy = known.easy_duplicates.difference(every) if hard else frozenset()
+  videos = {r.id: r for r in found.records if r.id not in easy}
+  queries, annotation = [i for i in every if i in videos], _annotation(known, labels)
+  n_easy = sum(r.id in easy for r in found.records)
+  notes = (f"FIVR-{split.upper()}; relevant videos are those of the label file '{labels}'.",
+           f"Hard variant: {n_easy:,} easy duplicates are left out." if hard else "",
+           listed.queries_note(queries, every), found.note)
   return RetrievalData(
-      name=f"fivr {split}", videos=videos, pairs=[], background=[], groups={}, queries=queries,
-      database=database, annotation={i: annotation[i] for i in queries},
-      note=" ".join(filter(None, (note, found.note))))
+      name="fivr", videos=videos, pairs=[], background=[], groups={}, queries=queries,
+      database=[i for i in database if i in videos],
+      annotation={i: annotation[i] for i in queries},
+      note=" ".join(filter(None, notes)), protocol_args={"micro": micro}, missing=found.missing)
 
 
-def protocol(data: RetrievalData) -> dict[str, Mapping]:
-  """Keyword arguments of `vssl_jax.metrics.retrieval.fivr`: `annotation`, query -> label -> ids."""
-  return {"annotation": data.annotation}
+def _annotation(known: lists.Fivr, labels: str) -> dict[str, dict[str, list[str]]]:
+  """The older file lists a tenth of the DA videos: no ranking can be measured by that."""
+  out = {"DA"} if labels == "annotation" else set()
+  return {query: {label: ids for label, ids in entry.items() if label not in out}
+          for query, entry in getattr(known, labels).items()}
 
 
 def _members(known: lists.Fivr, split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

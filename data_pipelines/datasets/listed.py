@@ -98,3 +98,10 @@ def _duplicates(duplicates: Mapping[str, list[str]]) -> str:
 def load(read: Callable[..., Dataset], root: str, split: str, **options) -> Dataset:
   """A split from shards, where `root` was prepared, else by `read(root, split, **options)`."""
   return shards.read(root, split) if shards.is_prepared(root) else read(root, split, **options)
+
+
+def queries_note(queries: Collection[str], known: Collection[str]) -> str:
+  """How many of the `known` queries are there, where some are not; else ""."""
+  if len(queries) == len(known):
+    return ""
+  return f"{len(queries):,} of {len(known):,} queries are there; the mean is over these."

@@ -7,8 +7,6 @@
 Videos are found by the ids in the lists, wherever they lie below the folder (see `listed`).
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from data_pipelines.datasets import annotations as lists
@@ -58,7 +56,7 @@ def make(*, root: str, annotations: str = "", allow_missing: bool = False,
   Training pairs are the published ones in stored orientation, the background are the distractors.
   Core videos that pairs link, directly or over others, are one group. Evaluation: every core video
   is a query for those that share a segment with it (label DS), among the other core videos and,
-  if wanted, the background; `protocol` gives what `metrics.retrieval.vcdb` needs.
+  if wanted, the background.
 
   Args:
     root, annotations, allow_missing: as in `read`.
@@ -92,12 +90,9 @@ def make(*, root: str, annotations: str = "", allow_missing: bool = False,
       queries=queries,
       database=core + background if database == "all" else core,
       annotation={i: {"DS": list(partners[i])} for i in queries},
-      note=" ".join(filter(None, (_note(held_out, len(queries)), found.note))))
-
-
-def protocol(data: RetrievalData) -> dict[str, Mapping]:
-  """Keyword arguments of `vssl_jax.metrics.retrieval.vcdb`: `partners`, query -> ids."""
-  return {"partners": {query: entry["DS"] for query, entry in data.annotation.items()}}
+      note=found.note,
+      training_note=_note(held_out, len(queries)),
+      protocol="vcdb", missing=found.missing)
 
 
 def _held_out(n_groups: int, holdout: float, seed: int) -> set[int]:

@@ -16,6 +16,7 @@ from data_pipelines.errors import DataError
 from data_pipelines.records import RetrievalData
 from experiments import features, pretrained, registry
 from vssl_jax import checkpoint, export, optim, parallel, train
+from vssl_jax.evaluators import protocols
 from vssl_jax.evaluators.retrieval import mean_pool
 from vssl_jax.ops import whitening
 from vssl_jax.types import ConfigError
@@ -139,37 +140,67 @@ class Model:
             _export_embed(self, state, folder / "embed.jaxexport")]
 
 
-class Task:
-  """A model, its training data, and its evaluation on the held-out part.
+class Evaluation:
+  """A trained model on a data set other than the run's own.
 
   Attributes:
+    trained_on: name of the data set that the run was trained on, for the report; "" for `data`.
     data: the data set; store: whitened descriptors of its videos.
-    evaluator: of the held-out part.
+    evaluator: of it.
   """
 
   def __init__(self, model: Model, workdir: pathlib.Path):
-    """Decodes and describes the videos. The whitening stays the one in `workdir`, once there."""
+    """Decodes and describes the videos, with the run's whitening."""
     self.model, self.config = model, model.config
-    self.data = load_data(self.config)
-    settings = self.config.evals.retrieval
+    check_origin(workdir, {"features.weights": model.digest("features")})
+    known = load_whitening(workdir)
+    if known is None:
+      raise ConfigError(f"--workdir={workdir} has no whitening.npz; train it first")
+    self.trained_on = json.loads((workdir / "config.json").read_text())["data"]["name"]
+    data = load_data(self.config)
+    if self.config.data.name == self.trained_on and data.train_ids:
+      _check_same_training(workdir, data)
+    # What is there to train on needs no descriptors.
+    self._prepare(dataclasses.replace(data, pairs=[], background=[]), known)
+
+  def _prepare(self, data: RetrievalData, known) -> None:
+    self.data, settings = data, self.config.evals.retrieval
     evaluator = functools.partial(registry.make, "vssl_jax.evaluators", settings.name,
                                   "evals.retrieval.name", self.data, **settings.args)
-    self._examples(self.data.videos)  # complains now, not when all videos are decoded
-    evaluator({})
-    check_origin(workdir, self._origin)
-    path = workdir / "whitening.npz"
-    known = whitening.load(path) if path.is_file() else None
-    self.store, model.whitening = features.prepare(self.config, self.data, model.extractor, known)
+    evaluator({})  # complains now, not when all videos are decoded
+    self.store, self.model.whitening = features.prepare(self.config, self.data,
+                                                        self.model.extractor, known)
     self.evaluator = evaluator(self.store)
     self._check_evaluation()
 
   def _check_evaluation(self) -> None:
     """Raises DataError, before training, where no number could be computed after it."""
-    for query, labels in self.data.annotation.items():
-      if query in self.store and any(i in self.store for ids in labels.values() for i in ids):
+    for query, entry in self.data.annotation.items():
+      found = protocols.relevant(self.data.protocol, entry)
+      if query in self.store and any(i in self.store for i in found):
         return
-    raise DataError(f"{self.data.name}: no held-out query has a match that can be read; mend the "
-                    "files named above, or hold out others with another data.seed")
+    kind, more = ("", "") if self.trained_on else (
+        "held-out ", ", or hold out others with another data.seed")
+    raise DataError(f"{self.data.name}: no {kind}query has a match that can be read; mend the "
+                    f"files named above{more}")
+
+
+class Task(Evaluation):
+  """A model, its training data, and its evaluation on the held-out part."""
+
+  def __init__(self, model: Model, workdir: pathlib.Path):
+    """Decodes and describes the videos. The whitening stays the one in `workdir`, once there."""
+    self.model, self.config, self.trained_on = model, model.config, ""
+    self.data = load_data(self.config)
+    if self.config.train.steps:
+      if not self.data.train_ids:
+        raise ConfigError(
+            f"data.name={self.config.data.name!r} holds nothing to train on: evaluate a trained "
+            "run on it, --mode=eval --workdir=RUN --config=..., or weights that you have, "
+            "train.steps=0 with method.weights=FILE and features.whitening=FILE")
+      self._examples(self.data.videos)  # complains now, not when all videos are decoded
+    check_origin(workdir, self._origin)
+    self._prepare(self.data, load_whitening(workdir))
 
   def save(self, workdir: pathlib.Path) -> None:
     """Writes what the run's other modes need besides config and checkpoints."""
@@ -181,9 +212,8 @@ class Task:
   @property
   def _origin(self) -> dict[str, str]:
     """What a run depends on and its config only names; see `check_origin`."""
-    keys = [features.key(self.data.videos[i]) for i in self.data.train_ids]
     return {"features.weights": self.model.digest("features"),
-            "method.weights": self.model.digest("method"), "data": features.digest(keys)}
+            "method.weights": self.model.digest("method"), "data": train_digest(self.data)}
 
   def batches(self, first_step: int = 0) -> Iterator:
     """This process's training batches from a step on."""
@@ -203,6 +233,26 @@ class Task:
   def baselines(self, initial) -> dict[str, Callable]:
     """Rows of the table that need no training: name -> embed."""
     return {"mean-pooled features": mean_pool, self.model.untrained_name: self.model.embed(initial)}
+
+
+def load_whitening(workdir: pathlib.Path):
+  """The whitening of a run, or None where it has none yet."""
+  path = workdir / "whitening.npz"
+  return whitening.load(path) if path.is_file() else None
+
+
+def train_digest(data: RetrievalData) -> str:
+  """A hash of the videos that are trained on."""
+  return features.digest([features.key(data.videos[i]) for i in data.train_ids])
+
+
+def _check_same_training(workdir: pathlib.Path, data: RetrievalData) -> None:
+  """Raises ConfigError where the run was trained on another part of `data`."""
+  file = workdir / "origin.json"
+  if file.is_file() and json.loads(file.read_text())["data"] != train_digest(data):
+    raise ConfigError(f"--workdir={workdir} was trained on other videos of {data.name} than these "
+                      "settings of data leave to train on, so that queries may be among them; "
+                      "evaluate with the run's own settings")
 
 
 def check_origin(workdir: pathlib.Path, origin: dict[str, str]) -> None:

@@ -46,7 +46,7 @@ FLAGS = {  # flags -> what the error says
     ("--processes=two",): "--processes=two should be a whole number",
     ("--config=none.py",): "--config=none.py: no such file; there are: experiments/tca.py",
     ("--config", "none.py"): "--config=none.py: no such file; there are: experiments/tca.py",
-    (f"--config={TCA}:foldr",): "has no preset 'foldr'; there are: folder, vcdb",
+    (f"--config={TCA}:foldr",): "has no preset 'foldr'; there are: folder, vcdb, fivr",
     ("--config.train.steps=3",): "--config.train.steps needs --config=FILE",
     (f"--config={TCA}", "--config.trian.steps=3"): "config has no 'trian'; did you mean 'train'?",
     (f"--config={TCA}", "--config.train.stepz=3"):
@@ -66,7 +66,8 @@ FLAGS = {  # flags -> what the error says
     ("--mode=eval",): "--mode=eval needs --workdir=FOLDER, a run that was trained before",
     ("--mode=eval", "--workdir=nowhere"): "--workdir=nowhere: no config.json here",
     ("--mode=eval", "--workdir=x", "--input=y"): "--input is for --mode=extract; --mode=eval takes",
-    ("--mode=eval", "--workdir=x", f"--config={TCA}"): "takes the config of its --workdir",
+    ("--mode=eval", "--workdir=x", f"--config={TCA}"): "--workdir=x: no config.json here",
+    ("--mode=export", "--workdir=x", f"--config={TCA}"): "takes the config of its --workdir",
 }
 
 
@@ -121,7 +122,7 @@ SETTINGS = {  # setting -> what the error says; a second setting after a space
     "embed.batch=0": "embed.batch=0 must be at least 1",
     "seed=-1": "seed=-1 must be at least 0",
     "data.n_train_families=0": "none of the 0 training pairs can be read; add training videos",
-    "data.n_queries=0": "the annotation holds none of ND, DS, CS, IS: nothing to evaluate",
+    "data.n_queries=0": "no query is there: nothing to evaluate",
     "data.n_queries=1000": "n_queries must be at most",
     "data.size=8": "size at least 16",
 }

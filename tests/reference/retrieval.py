@@ -58,14 +58,14 @@ def trapezoid(order, relevant, n_relevant):
 
 
 def interpolated(scores, relevant, points=21):
-  """`{id: score}` with every relevant id in it: best precision at each recall."""
+  """Best precision at each recall; 0 where relevant ids are not in `{id: score}` to reach it."""
   curve = [(0.0, 1.0)]  # (recall, precision) of nothing retrieved
   for threshold in set(scores.values()):
     shown = [video for video, score in scores.items() if score >= threshold]
     hits = sum(video in relevant for video in shown)
     curve.append((hits / len(relevant), hits / len(shown)))
   step = 1 / (points - 1)
-  return [max(p for r, p in curve if r >= i * step) for i in range(points)]
+  return [max((p for r, p in curve if r >= i * step), default=0.0) for i in range(points)]
 
 
 def fivr(results, annotation, labels, available, count_query=True):

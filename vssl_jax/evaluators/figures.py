@@ -39,9 +39,9 @@ def best_match(report: Report, name: str) -> tuple[str, str]:
 def spread_queries(report: Report, name: str, count: int) -> list[str]:
   """Up to `count` queries from best to worst average precision, at even ranks: no cherry-picking.
 
-  The precision is that of the report's widest task under similarity `name`.
+  The precision is that of the task `report.shown` under similarity `name`.
   """
-  per_query = list(report.results[name].values())[-1].per_query
+  per_query = report.results[name][report.shown].per_query
   order = sorted(per_query, key=lambda query: -per_query[query])
   at = np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))
   return [order[i] for i in at]
@@ -191,7 +191,7 @@ def _draw_rankings(page: _Page, reports, similarity, queries, thumbnail, top) ->
 
 def _draw_row(page: _Page, y, name, report, similarity, query, thumbnail, top) -> None:
   width, height = _IMAGE
-  task, result = list(report.results[similarity].items())[-1]
+  task, result = report.shown, report.results[similarity][report.shown]
   x = _RANKS + width + 0.15
   value = result.per_query.get(query)
   page.text(x, y + height / 2 - 0.02, textwrap.fill(name, 15, max_lines=2, placeholder="…"),

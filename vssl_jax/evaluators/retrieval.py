@@ -1,6 +1,7 @@
-"""Near-duplicate retrieval from frame descriptors, in the protocol of FIVR (tca spec 10, 11)."""
+"""Video retrieval from frame descriptors, in the protocol of the data set (tca spec 10, 11)."""
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vssl_jax.evaluators import search
+from vssl_jax.evaluators import protocols, search
 from vssl_jax.evaluators.embedded import Embed, embed_videos
 from vssl_jax.evaluators.index import Index
+from vssl_jax.metrics import intervals
 from vssl_jax.metrics import retrieval as metrics
 from vssl_jax.metrics.average_precision import ranking
 from vssl_jax.ops import chamfer, similarity
@@ -19,8 +21,6 @@ from vssl_jax.types import ConfigError
 
 SIMILARITIES = search.SIMILARITIES
 DEFAULT = ("cosine", "chamfer", "symmetric_chamfer")
-TASKS = {task: metrics.TASKS[task] for task in ("DSVR", "CSVR", "ISVR")}
-LABELS = TASKS["ISVR"]  # strongest first
 DISTRACTOR = "distractor"
 
 
@@ -33,8 +33,9 @@ class Report:
     annotation: query -> label -> ids.
     scores: similarity -> [Q, N] float32; nan where either video is missing.
     results: similarity -> task -> result, with average precision by query and counts.
-    missing: ids without a descriptor, queries first. They take no rank, aren't counted as
-      relevant, and as queries aren't in the mean.
+    missing: ids without a descriptor, queries first. They take no rank, and as queries aren't in
+      the mean; whether they count as relevant is the protocol's choice.
+    protocol: of `protocols.PROTOCOLS`.
   """
 
   queries: tuple[str, ...]
@@ -43,6 +44,7 @@ class Report:
   scores: dict[str, np.ndarray]
   results: dict[str, dict[str, metrics.Result]]
   missing: tuple[str, ...]
+  protocol: str = "fivr"
 
   @property
   def numbers(self) -> dict[str, float]:
@@ -51,10 +53,23 @@ class Report:
              for name, tasks in self.results.items() for task, result in tasks.items()}
     return means | {"missing_videos": float(len(self.missing))}
 
+  @functools.cached_property
+  def intervals(self) -> dict[str, tuple[float, float]]:
+    """`task/similarity` -> 95 % interval of the mean over queries; micro-AP, no mean, has none."""
+    return {f"{task}/{name}": intervals.bootstrap(list(result.per_query.values()))
+            for name, tasks in self.results.items() for task, result in tasks.items()
+            if result.per_query}
+
+  @property
+  def shown(self) -> str:
+    """The task by which single queries are shown: the widest."""
+    tasks = next(iter(self.results.values()))
+    return next(task for task in protocols.PROTOCOLS[self.protocol].shown if task in tasks)
+
   def label(self, query: str, video: str) -> str:
-    """The strongest label that relates the two: ND, DS, CS, IS, or `distractor`."""
-    lists = self.annotation.get(query, {})
-    return next((label for label in LABELS if video in lists.get(label, ())), DISTRACTOR)
+    """The strongest label that makes `video` relevant (ND, E, an event, ...), or `distractor`."""
+    entry = self.annotation.get(query, {})
+    return protocols.label(self.protocol, entry, video) or DISTRACTOR
 
   def ranked(self, query: str, name: str, top: int | None = None) -> list[tuple[str, float]]:
     """The query's database videos and scores under similarity `name`, best first.
@@ -103,7 +118,8 @@ def make(data: Any, descriptors: Mapping[str, np.ndarray], *,
   """The evaluator of a retrieval data set.
 
   Args:
-    data: has `queries`, `database` (ids) and `annotation` (query -> label -> ids).
+    data: has `queries`, `database` (ids) and `annotation` (query -> label -> ids); for other
+      protocols than FIVR's also `protocol` and `protocol_args`, see `protocols`.
     descriptors: id -> [T, D] float32, each read once. An id that isn't there, or has no frame, is
       a video that could not be decoded: it is named in the report.
     similarities: which of `SIMILARITIES`; "two_stage" is Chamfer on a shortlist by cosine.
@@ -119,7 +135,7 @@ def make(data: Any, descriptors: Mapping[str, np.ndarray], *,
 
   Raises:
     ConfigError: unknown similarity or impossible block.
-    ValueError: an id occurs twice, or the annotation has none of the labels ND, DS, CS, IS.
+    ValueError: an id occurs twice, or the annotation isn't in the protocol's form.
   """
   unknown = [name for name in similarities if name not in SIMILARITIES]
   if unknown or not similarities:
@@ -135,8 +151,7 @@ def make(data: Any, descriptors: Mapping[str, np.ndarray], *,
       raise ValueError(f"an id occurs twice among the {what}")
   evaluator = RetrievalEvaluator(data, descriptors, tuple(similarities), block, dtype, shortlist,
                                  memory, progress)
-  if not evaluator.tasks:
-    raise ValueError(f"the annotation holds none of {', '.join(LABELS)}: nothing to evaluate")
+  protocols.check(evaluator.protocol, data.queries, data.annotation)
   return evaluator
 
 
@@ -144,8 +159,7 @@ def make(data: Any, descriptors: Mapping[str, np.ndarray], *,
 class RetrievalEvaluator:
   """Scores every query against the database and measures the rankings; see `make`.
 
-  Tasks are DSVR (labels ND, DS), CSVR (and CS), ISVR (and IS), each where the annotation has its
-  own label. Equal scores keep the order of the database.
+  Tasks are those of the data set's protocol. Equal scores keep the order of the database.
   """
 
   data: Any
@@ -180,14 +194,18 @@ class RetrievalEvaluator:
     queries, database = tuple(self.data.queries), tuple(self.data.database)
     scores, missing = self._scores(embed, queries, database, folder, origin)
     available = {*queries, *database}.difference(missing)
-    rows = [i for i, name in enumerate(queries) if name in available]
-    if not rows or available.isdisjoint(database):
+    if available.isdisjoint(queries) or available.isdisjoint(database):
       raise ValueError(f"{len(missing)} videos have no descriptor, and with them every query or "
                        f"the whole database; the first is {missing[:1]}")
-    results = {name: metrics.fivr(s[rows], [queries[i] for i in rows], database,
-                                  self.data.annotation, tasks=self.tasks, available=available)
+    args = {**getattr(self.data, "protocol_args", {}), "annotation": self.data.annotation}
+    results = {name: protocols.measure(self.protocol, s, queries, database, available, args)
                for name, s in scores.items()}
-    return Report(queries, database, self.data.annotation, scores, results, missing)
+    return Report(queries, database, self.data.annotation, scores, results, missing, self.protocol)
+
+  @property
+  def protocol(self) -> str:
+    """Name of the data set's protocol."""
+    return getattr(self.data, "protocol", "fivr")
 
   def frame_matrix(self, embed: Embed, query: str, video: str) -> np.ndarray:
     """[T, S] inner products of the frames of two videos; `ValueError` where one is missing."""
@@ -198,14 +216,6 @@ class RetrievalEvaluator:
     if missing:
       raise ValueError(f"{missing[0]!r} has no descriptor")
     return np.asarray(similarity.frame_matrix(frames[query], frames[video]))
-
-  @property
-  def tasks(self) -> dict[str, tuple[str, ...]]:
-    """Task -> labels, for the tasks that the annotation can tell apart."""
-    lists = self.data.annotation.values()
-    found = {label for entry in lists for label, ids in entry.items() if ids}
-    own = {"DSVR": {"ND", "DS"}, "CSVR": {"CS"}, "ISVR": {"IS"}}
-    return {task: labels for task, labels in TASKS.items() if own[task] & found}
 
   def _scores(self, embed: Embed, queries: tuple[str, ...], database: tuple[str, ...],
               folder: pathlib.Path | None, origin: dict | None,
@@ -231,7 +241,8 @@ class RetrievalEvaluator:
              keep_frames: bool, block: int) -> Index:
     """The embedded videos `ids`; those that an index on disk already has aren't embedded again."""
     index = Index(folder, meta=meta, keep_frames=keep_frames, memory=self.memory)
-    left = [i for i in ids if i not in set(index.ids)] if len(index) else ids
+    known = set(index.ids)
+    left = [i for i in ids if i not in known]
     batches = embed_videos(left, self.descriptors, embed, max(1, block), missing)
     with tqdm(total=len(ids), initial=len(ids) - len(left), unit="video", desc="embed", leave=False,
               disable=None if self.progress else True) as bar:

@@ -13,6 +13,13 @@ def ranking(scores: np.ndarray) -> np.ndarray:
   Raises:
     ValueError: scores aren't one row of finite numbers.
   """
+  scores = _checked(scores)
+  if scores.dtype.kind != "f":
+    scores = scores.astype(np.int64)  # negating unsigned numbers would wrap around
+  return np.argsort(-scores, kind="stable")
+
+
+def _checked(scores: np.ndarray) -> np.ndarray:
   scores = np.asarray(scores)
   if scores.ndim != 1 or scores.dtype.kind not in "iuf":
     raise ValueError(f"scores should be one row of numbers, not {scores.dtype} {scores.shape}")
@@ -20,9 +27,7 @@ def ranking(scores: np.ndarray) -> np.ndarray:
   if not finite.all():
     bad = int(np.argmin(finite))
     raise ValueError(f"score {scores[bad]} at position {bad}: every score must be finite")
-  if scores.dtype.kind != "f":
-    scores = scores.astype(np.int64)  # negating unsigned numbers would wrap around
-  return np.argsort(-scores, kind="stable")
+  return scores
 
 
 def relevant_ranks(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
@@ -63,8 +68,8 @@ def trapezoid_average_precision(ranks: np.ndarray, n_relevant: int | None = None
   return float(np.sum(before + (k + 1) / (ranks + 1.0))) / (2 * n)
 
 
-def interpolated_precision(scores: np.ndarray, relevant: np.ndarray,
-                           points: int = 21) -> np.ndarray:
+def interpolated_precision(scores: np.ndarray, relevant: np.ndarray, points: int = 21,
+                           n_relevant: int | None = None) -> np.ndarray:
   """Largest precision at recall >= 0, ..., 1, as the script of FIVR-200K computes it.
 
   Equal scores are one point of the curve, and nothing retrieved counts as precision 1.
@@ -73,20 +78,23 @@ def interpolated_precision(scores: np.ndarray, relevant: np.ndarray,
     scores: [N] finite.
     relevant: [N] bool.
     points: number of evenly spaced recalls.
+    n_relevant: P, where not all relevant items are in the list; default those that are.
 
   Returns:
-    [points] precisions, not increasing.
+    [points] precisions, not increasing; 0 where the recall isn't reached.
 
   Raises:
-    ValueError: as `ranking`, or nothing is relevant.
+    ValueError: as `ranking` and `average_precision`.
   """
-  order = ranking(scores)
-  ordered, hits = np.asarray(scores)[order], np.asarray(relevant)[order].cumsum()
-  n = _count((), int(hits[-1]) if len(hits) else 0)
-  last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))  # of each run of ties
-  precision = np.append(1.0, hits[last] / (last + 1.0))
-  recall = np.append(0.0, hits[last] / n)
-  best = np.maximum.accumulate(precision[::-1])[::-1]
+  scores, relevant = _checked(scores), np.asarray(relevant, bool)
+  n = _count(range(int(relevant.sum())), n_relevant)
+  # The curve only rises at relevant items, which are few: no need to sort all the others.
+  levels, hits = np.unique(scores[relevant], return_counts=True)
+  within = np.bincount(np.searchsorted(levels, scores, side="right"), minlength=len(levels) + 1)
+  hits, shown = (np.cumsum(x[::-1]) for x in (hits, within[1:]))  # at each level or above
+  precision = np.append(1.0, hits / shown)
+  recall = np.append(0.0, hits / n)
+  best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
   # The script multiplies, so that 3 of 20 relevant videos don't reach recall 3 * 0.05.
   return best[np.searchsorted(recall, np.arange(points) * (1 / (points - 1)))]
 

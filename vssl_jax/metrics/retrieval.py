@@ -83,6 +83,11 @@ class _Table:
 
   def order(self, row: int, keep: np.ndarray) -> np.ndarray:
     """The returned columns among `keep` [N] bool, best first."""
+    columns = self.returned_of(row, keep)
+    return columns[ranking(self.scores[row, columns])]
+
+  def returned_of(self, row: int, keep: np.ndarray) -> np.ndarray:
+    """The returned columns among `keep` [N] bool, in their order."""
     if self.returned is not None:
       keep = keep & self.returned[row]
     columns = np.flatnonzero(keep)
@@ -92,7 +97,7 @@ class _Table:
       bad = int(np.argmin(finite))
       raise ValueError(f"query {self.queries[row]!r}: the score of {self.database[columns[bad]]!r}"
                        f" is {scores[bad]}; every score must be finite")
-    return columns[ranking(scores)]
+    return columns
 
   def wanted(self, query: str, relevant: Relevant, count_query: bool) -> set[str]:
     """The query's relevant ids that are available."""
@@ -143,10 +148,10 @@ def precision_recall(scores: np.ndarray, queries: Sequence[str], database: Seque
     wanted = table.wanted(query, relevant, True)
     if not wanted:
       continue
-    order = table.order(row, table.candidates(row))
-    hits = table.mask(wanted)[order]
-    without = np.arange(len(table.available) - len(order)) < len(wanted) - hits.sum()
-    values = np.append(table.scores[row, order], np.zeros(len(without)))
+    columns = table.returned_of(row, table.candidates(row))
+    hits = table.mask(wanted)[columns]
+    without = np.arange(len(table.available) - len(columns)) < len(wanted) - hits.sum()
+    values = np.append(table.scores[row, columns], np.zeros(len(without)))
     hits = np.append(hits, without)
     curves[query] = interpolated_precision(values, hits, points)
   return curves

@@ -7,7 +7,7 @@ from data_pipelines.datasets import annotations, cc_web_video, listed
 from data_pipelines.errors import DataError
 from data_pipelines.frames import frame_sequences
 from tests.data_pipelines.layouts import cc_web_video as layout
-from vssl_jax.metrics import retrieval as metrics
+from vssl_jax.evaluators import protocols
 
 IDS = [name for name in layout.NAMES if name]
 
@@ -30,16 +30,20 @@ def test_videos_of_many_containers_are_found_and_read(root):
     cc_web_video.read(str(root))
 
 
+def measure(scores, data):
+  args = {"annotation": data.annotation, **data.protocol_args}
+  return protocols.measure(data.protocol, scores, data.queries, data.database, set(data.videos),
+                           args)
+
+
 def test_the_protocol_needs_nothing_but_the_data(root):
   data = cc_web_video.make(root=str(root), allow_missing=True)
   assert data.queries == ["1_1_Y", "2_2_Y"] and data.database == IDS
-  protocol = cc_web_video.protocol(data)
-  assert protocol == {
-    "labels": {"1_1_Y": {"1_1_Y": "E", "1_2_G": "V", "1_3_H": "X", "#4": "S"},
-               "2_2_Y": {"2_1_Y": "x", "2_2_Y": "E"}},
-    "excluded": {"1_1_Y": ["1_2_G"], "2_2_Y": []}}
+  assert data.annotation == {
+    "1_1_Y": {"E": ["1_1_Y"], "V": ["1_2_G"], "X": ["1_3_H"], "S": ["#4"], "excluded": ["1_2_G"]},
+    "2_2_Y": {"x": ["2_1_Y"], "E": ["2_2_Y"], "excluded": []}}
   scores = np.array([[9, 1, 2, 3, 0], [3, 2, 1, 0, 9]], float)
-  found = metrics.cc_web_video(scores, data.queries, data.database, **protocol)
+  found = measure(scores, data)
   # P is 3 for the first query: itself, 1_2_G, and #4, which isn't in the database.
   assert found["cc_web"].per_query == pytest.approx({"1_1_Y": (1 + 2 / 3) / 3, "2_2_Y": 1})
   assert found["cc_web_star"].per_query == pytest.approx({"1_1_Y": (1 + 2 / 4) / 3, "2_2_Y": 1})
@@ -53,10 +57,10 @@ def test_missing_videos_count_as_not_found(root, tmp_path):
   data = cc_web_video.make(root=str(tmp_path), annotations=str(root / "annotations"),
                            allow_missing=True)
   assert data.queries == ["1_1_Y"] and data.database == ["1_1_Y", "1_3_H", "2_1_Y"]
-  found = metrics.cc_web_video(np.array([[9.0, 1, 2]]), data.queries, data.database,
-                               **cc_web_video.protocol(data))
+  found = measure(np.array([[9.0, 1, 2]]), data)
   assert found["cc_web"].mean == pytest.approx(1 / 3)
-  assert data.note == ("3 of 5 videos are on disk. Relevant videos that are missing count as not "
+  assert data.note == ("1 of 2 queries are there; the mean is over these. "
+                       "3 of 5 videos are on disk. Relevant videos that are missing count as not "
                        "found, as the protocol has it.")
 
 
@@ -70,6 +74,6 @@ def test_published_lists_where_all_videos_are_there(data_dir, tmp_path, monkeypa
   data = cc_web_video.make(root=str(tmp_path), annotations=str(lists))  # without allow_missing
   assert data.queries == list(known.queries) and data.database == list(known.database)
   assert data.note == "" and len(data.videos) == 13_115
-  protocol = cc_web_video.protocol(data)
-  assert protocol["labels"] == known.labels
-  assert {q: tuple(ids) for q, ids in protocol["excluded"].items()} == known.excluded
+  for query, entry in data.annotation.items():
+    assert tuple(entry.pop("excluded")) == known.excluded[query]
+    assert {i: letter for letter, ids in entry.items() for i in ids} == known.labels[query]

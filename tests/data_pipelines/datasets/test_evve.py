@@ -7,7 +7,7 @@ from data_pipelines.datasets import annotations, evve, listed
 from data_pipelines.errors import DataError
 from data_pipelines.frames import frame_sequences
 from tests.data_pipelines.layouts import evve as layout
-from vssl_jax.metrics import retrieval as metrics
+from vssl_jax.evaluators import protocols
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,17 @@ def test_splits_are_parts_of_the_whole(root, split):
     evve.read(str(root), split)
 
 
+def measure(scores, data):
+  args = {"annotation": data.annotation, **data.protocol_args}
+  return protocols.measure(data.protocol, scores, data.queries, data.database, set(data.videos),
+                           args)["EVVE"]
+
+
 def test_the_protocol_needs_nothing_but_the_data(root):
   data = evve.make(root=str(root), allow_missing=True)
   assert data.queries == layout.LISTS["queries"] and data.database == layout.LISTS["database"]
   scores = np.array([[3, 2, 1, 0], [3, 2, 1, 0], [0, 1, 2, 3]], float)
-  result = metrics.evve(scores, data.queries, data.database, **evve.protocol(data))
+  result = measure(scores, data)
   # Arrested: rank 2 alone gives (0/2 + 1/3) / 2. Geyser: ranks 0 and 3 give
   # (1 + 1 + 1/3 + 2/4) / 4, for both queries.
   event = {"dsk+arrested": 1 / 6, "strokkur+geyser": (2 + 1 / 3 + 1 / 2) / 4}
@@ -56,9 +62,11 @@ def test_missing_videos_are_not_counted(root, tmp_path):
     os.symlink(next(root.rglob(f"{name}.mp4")), tmp_path / f"{name}.mp4")
   data = evve.make(root=str(tmp_path), annotations=str(root / "annotations"), allow_missing=True)
   assert data.queries == ["geyser-q--0"] and data.database == ["nothing---0", "geyser-p--0"]
-  assert data.note == "3 of 7 videos are on disk."
+  assert data.note == ("1 of 3 queries are there; the mean is over these. "
+                       "3 of 7 videos are on disk.")
+  assert len(data.missing) == 4 and "geyser-p--1" in data.missing
   scores = np.array([[0, 1]], float)
-  result = metrics.evve(scores, data.queries, data.database, **evve.protocol(data))
+  result = measure(scores, data)
   assert result.mean == 1  # geyser-p--1 can't be found and doesn't count
 
 
@@ -72,8 +80,7 @@ def test_published_lists_where_all_videos_are_there(data_dir, tmp_path, monkeypa
   where = {"root": str(tmp_path), "annotations": str(lists)}
   data = evve.make(**where)  # without allow_missing
   assert (len(data.queries), len(data.database)) == (620, 2_373)
-  protocol = evve.protocol(data)
-  assert protocol["event_of"] == known.event_of
-  assert {e: tuple(ids) for e, ids in protocol["positives"].items()} == known.positives
+  assert data.annotation == {q: {known.event_of[q]: list(known.positives[known.event_of[q]])}
+                             for q in known.queries}
   records = evve.read(**where).records
   assert sum(r.label >= 0 and r.splits == ("database",) for r in records) == 1_252

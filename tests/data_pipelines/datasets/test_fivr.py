@@ -59,7 +59,7 @@ def test_missing_videos_take_no_rank_and_are_not_counted(root):
   assert data.queries == [Q0, Q1] and data.database == list(layout.IDS[:-1])
   assert not data.pairs and not data.background
   scores = np.array([[9, 0, 1, 8, 7, 2], [0, 9, 3, 4, 5, 1]], float)
-  found = metrics.fivr(scores, data.queries, data.database, **fivr.protocol(data))
+  found = metrics.fivr(scores, data.queries, data.database, data.annotation)
   # Q0: d1 (DS) is first and d0 (ND) fourth, itself not counted: 1/2 (1 + 2/4).
   assert found["DSVR"].per_query == {Q0: pytest.approx((1 + 2 / 4) / 2)}
   # Q1: -2 (CS) is first, d1 (IS) second; itself counts in P, as published.
@@ -67,7 +67,26 @@ def test_missing_videos_take_no_rank_and_are_not_counted(root):
   assert "'annotation'" in data.note and "6 of 7 videos" in data.note
 
 
+def without_sound(entry):
+  return {label: ids for label, ids in entry.items() if label != "DA"}
+
+
+def test_the_hard_variant_leaves_out_easy_duplicates(root, tmp_path):
+  data, hard = make(root), make(root, hard=True)
+  easy = set(layout.LISTS["easy_duplicates"])
+  assert hard.database == [i for i in data.database if i not in easy] != data.database
+  assert (hard.queries, hard.annotation) == (data.queries, data.annotation)
+  assert set(hard.videos) == set(data.videos) - easy
+  assert "Hard variant: 1 easy duplicates are left out." in hard.note
+  assert make(root, micro=True).protocol_args == {"micro": True} != data.protocol_args
+  shutil.copytree(root / "annotations", tmp_path / "a")
+  write_lists(tmp_path / "a", {**layout.LISTS, "easy_duplicates": []}, "fivr")
+  with pytest.raises(DataError, match=r"data\.hard=True: fivr\.json\.gz has no 'easy_duplicates'"):
+    make(root, hard=True, annotations=str(tmp_path / "a"))
+
+
 def test_the_label_file_is_chosen_and_named(root):
+  assert make(root).annotation[Q0] == without_sound(layout.ANNOTATION[Q0])  # few, so of no use
   latest = make(root, labels="annotation_official_latest")
   assert latest.annotation[Q0] == layout.LATEST[Q0]
   assert "'annotation_official_latest'" in latest.note
@@ -99,7 +118,9 @@ def test_published_lists_on_half_of_the_subset(lists, tmp_path):
     fivr.make(**where)
   data = fivr.make(**where, allow_missing=True)
   assert set(data.videos) == set(there) == {*data.queries, *data.database}
-  assert data.annotation == {q: known.annotation[q] for q in data.queries}
+  assert data.annotation == {q: without_sound(known.annotation[q]) for q in data.queries}
+  assert f"{len(data.queries)} of 50 queries are there" in data.note
+  assert len(data.missing) == 2_524
 
 
 def test_published_lists_where_all_videos_are_there(lists, tmp_path, monkeypatch):

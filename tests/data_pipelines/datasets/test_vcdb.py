@@ -98,7 +98,7 @@ def test_training_pairs_keep_their_orientation_and_groups(root):
   assert data.background == list(DISTRACTORS)
   assert data.groups == dict.fromkeys(A, 0) | dict.fromkeys(B, 1)
   assert data.queries == data.database == list(layout.CORE)
-  assert "were trained on" in data.note
+  assert "were trained on" in data.training_note and data.note == ""
   assert make(root, database="all").database == [*layout.CORE, *layout.BACKGROUND]
 
 
@@ -110,7 +110,7 @@ def test_held_out_groups_are_not_trained_on(root):
     seen.add(held)
     assert data.queries == list(held) and data.database == list(layout.CORE)
     assert not set(held) & set(data.train_ids) and {i for p in data.pairs for i in p} == set(rest)
-    assert f"the {len(held)} core videos of 1 groups" in data.note
+    assert f"the {len(held)} core videos of 1 groups" in data.training_note
   assert seen == {A, B}
 
 
@@ -120,7 +120,8 @@ def test_the_protocol_needs_nothing_but_the_data(root):
   scores = np.zeros((5, len(place)))
   for row, query in enumerate(data.queries):
     scores[row, [place[i] for i in (A if query in A else B)]] = 1
-  result = metrics.vcdb(scores, data.queries, data.database, **vcdb.protocol(data))
+  partners = {query: entry["DS"] for query, entry in data.annotation.items()}
+  result = metrics.vcdb(scores, data.queries, data.database, partners)
   # A[0] is relevant to A[1] alone; among equal scores A[1] comes before A[2].
   assert result.per_query == {A[0]: 1, A[1]: 1, A[2]: 1 / 2, B[0]: 1, B[1]: 1}
 
@@ -139,6 +140,7 @@ def test_published_lists_where_all_videos_are_there(data_dir, tmp_path, monkeypa
   assert len(data.background) == 99_176 and len(data.database) == 100_306
   assert len(data.queries) == 528 and len(set(data.groups.values())) == 29
   assert all(data.groups[a] == data.groups[b] for a, b in data.pairs)
-  assert vcdb.protocol(data)["partners"] == {q: list(ids) for q, ids in known.partners.items()}
+  assert data.annotation == {q: {"DS": list(ids)} for q, ids in known.partners.items()}
+  assert (data.protocol, data.missing) == ("vcdb", ())
   for split, counts in vcdb.SPLITS.items():
     assert len(vcdb.read(split=split, **where).records) == counts["videos"]
