@@ -1,4 +1,4 @@
-"""Learned video similarity: a small CNN on frame-to-frame matrices, trained with triplets (ViSiL)."""
+"""Learned video similarity: a CNN on frame-to-frame matrices, trained with triplets (ViSiL)."""
 
 import functools
 
