@@ -3,9 +3,11 @@
   python -m experiments.run --config=experiments/tca.py                the embedded data set
   python -m experiments.run --config=experiments/tca.py:folder --config.data.root=DIR
   python -m experiments.run --config=experiments/tca.py:vcdb           the paper's recipe
+  python -m experiments.run --config=experiments/tca.py:comparator     learned similarity of frames
+  python -m experiments.run --config=experiments/tca.py:visil          the same of frame regions
 
-The embedded default renders its videos, uses a small backbone with random weights, and takes a few
-minutes on two CPU cores.
+The embedded default, :comparator and :visil render their videos, use a small backbone with random
+weights, and take a few minutes on two CPU cores.
 """
 
 import ml_collections
@@ -15,8 +17,9 @@ from vssl_jax.types import ConfigError
 
 
 def get_config(preset: str = "") -> ml_collections.ConfigDict:
-  """The config of a preset: "" (embedded), "folder" or "vcdb"."""
-  presets = {"": embedded, "folder": folder, "vcdb": vcdb}
+  """The config of a preset: "" (embedded), "folder", "vcdb", "comparator" or "visil"."""
+  presets = {"": embedded, "folder": folder, "vcdb": vcdb, "comparator": comparator,
+             "visil": visil}
   if preset not in presets:
     raise ConfigError(f"experiments/tca.py has no preset {preset!r}; there are: "
                       f"{', '.join(p for p in presets if p)}, and none for the embedded default")
@@ -78,6 +81,26 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   c.method.args.update(heads=4, feed_forward=256, bank_size=1024)
   c.optim.update(learning_rate=3e-4)
   c.train.update(steps=500, batch=32, eval_every=125, checkpoint_every=125)
+
+
+def comparator(c: ml_collections.ConfigDict) -> None:
+  """The embedded videos, compared by a network that is trained on matrices of whitened frames.
+
+  Margin and form are ViSiL's (tca spec 10). Its learning rate of 1e-5 is for hundreds of thousands
+  of steps; here there are some hundreds.
+  """
+  embedded(c)
+  c.method = dict(name="comparator", args=dict(
+      regions=1, margin=0.5, regulariser=1.0, rescale=False, hardest=True, symmetric=False,
+      attention=False))
+  c.optim.update(learning_rate=1e-3, weight_decay=0.0)
+
+
+def visil(c: ml_collections.ConfigDict) -> None:
+  """ViSiL: the same with several vectors a frame; 2 x 2 here, 3 x 3 with features.crop=224."""
+  comparator(c)
+  c.features.update(pooling="l3_imac", short_side=160, crop=160, whiten=128)
+  c.method.args.update(regions=4)
 
 
 def folder(c: ml_collections.ConfigDict) -> None:

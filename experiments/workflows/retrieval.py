@@ -51,6 +51,7 @@ class Model:
                                 **config.method.args)
     self.tx = optim.make(steps=config.train.steps, **config.optim)
     self.extractor = features.Extractor(config.features)
+    _check_regions(config, self.extractor.regions)
     self.whitening = None
     self._embed = parallel.host_fn(lambda inputs, *state: self.method.embed(*state, inputs), mesh,
                                    batch=config.embed.batch)
@@ -61,7 +62,8 @@ class Model:
     parallel.check_batch(c.train.batch, self.mesh)
 
     def videos(*shape: int):
-      x = jax.ShapeDtypeStruct((*shape, c.pairs.length, c.features.whiten), np.float32)
+      dim = self.extractor.regions * c.features.whiten
+      x = jax.ShapeDtypeStruct((*shape, c.pairs.length, dim), np.float32)
       number = jax.ShapeDtypeStruct(shape, np.int32)
       return {"x": x, "length": number, "group": number}
 
@@ -84,7 +86,7 @@ class Model:
   @property
   def dim(self) -> int:
     """Size of the method's input descriptors."""
-    return self.whitening.components.shape[1]
+    return self.extractor.regions * self.whitening.components.shape[1]
 
   def init_state(self):
     """The state before the first step."""
@@ -118,6 +120,23 @@ class Model:
     folder.mkdir(parents=True, exist_ok=True)
     return [_export_frames(self, folder / "frames.jaxexport"),
             _export_embed(self, state, folder / "embed.jaxexport")]
+
+
+def _check_regions(config, regions: int) -> None:
+  """Raises ConfigError where the method takes another number of vectors a frame than there are."""
+  name = config.method.name
+  make = registry.module("vssl_jax.methods", name, "method.name", "make").make
+  takes = inspect.signature(make).parameters.get("regions")
+  if takes is None and regions > 1:
+    raise ConfigError(f"features.pooling={config.features.pooling!r} describes a frame by "
+                      f"{regions} regions, and method.name={name!r} knows none; choose another "
+                      "pooling, such as l3_irmac, or method.name='comparator'")
+  if takes is not None:
+    wanted = config.method.args.to_dict().get("regions", takes.default)
+    if wanted != regions:
+      raise ConfigError(f"method.args.regions={wanted}, but features.pooling="
+                        f"{config.features.pooling!r} with features.crop={config.features.crop} "
+                        f"describes a frame by {regions}; make it method.args.regions={regions}")
 
 
 class Task:
@@ -217,13 +236,14 @@ def _export_frames(model: Model, path: pathlib.Path) -> pathlib.Path:
   side = model.extractor.image
 
   def describe(inputs):
-    return {"x": whitening.apply(model.whitening, model.extractor.apply(inputs["frames"]))}
+    return {"x": features.whiten(model.whitening, model.extractor.apply(inputs["frames"]))}
 
   c = model.config.features
   export.save(
       path, describe,
       {"frames": export.Input(("t", side, side, 3), "uint8", "RGB frames of one video")},
-      outputs={"x": "whitened unit descriptors, one a frame"},
+      outputs={"x": "whitened unit descriptors, one a frame" if model.extractor.regions == 1 else
+                    f"{model.extractor.regions} whitened unit vectors a frame, end to end"},
       normalisation="done inside: x / 255, ImageNet statistics, PCA whitening, unit length",
       about=f"Frames of a video, {c.fps} a second, to descriptors. First resize the short side to "
             f"{c.short_side} and crop the centre {side} x {side}.")
