@@ -99,7 +99,7 @@ def comparator(c: ml_collections.ConfigDict) -> None:
 def visil(c: ml_collections.ConfigDict) -> None:
   """ViSiL: the same with several vectors a frame; 2 x 2 here, 3 x 3 with features.crop=224."""
   comparator(c)
-  c.features.update(pooling="l3_imac", short_side=160, crop=160, whiten=128)
+  c.features.update(pooling="l3_imac", short_side=136, crop=136, whiten=128)
   c.method.args.update(regions=4)
 
 

@@ -18,7 +18,8 @@ SIZES = [(12, 9), (4, 5), (7, 11), (1, 2), (3, 8), (12, 3)]  # frames of the two
 def params(scale=3.0):
   """Weights large enough for outputs on both sides of the clip."""
   one = jnp.ones(1, int)
-  values = Comparator().init(jax.random.key(1), jnp.zeros((1, 4, 4)), one, one)["params"]
+  init = jax.jit(Comparator().init)
+  values = init(jax.random.key(1), jnp.zeros((1, 4, 4)), one, one)["params"]
   return jax.tree.map(lambda v: scale * v, values)
 
 
