@@ -29,17 +29,18 @@ LEAST = {  # setting -> least value that makes sense
     "train.buffer": 1, "evals.retrieval.args.block": 1, "embed.batch": 1,
 }
 
+TITLES = {"tca": "TCA"}  # method -> what it is called in a table, if not by its own name
+
 
 class Model:
   """The model of a config, without any data.
 
   Attributes:
     method, tx: the method and its optimiser.
+    title, trained_name: what the method and its trained state are called in a table.
     extractor: frames to raw descriptors.
     whitening: raw descriptors to the method's inputs; set once it is known.
   """
-
-  trained_name = "trained TCA"
 
   def __init__(self, config, mesh):
     self.config, self.mesh = config, mesh
@@ -49,6 +50,8 @@ class Model:
     registry.module("data_pipelines.datasets", config.data.name, "data.name", "make")
     self.method = registry.make("vssl_jax.methods", config.method.name, "method.name",
                                 **config.method.args)
+    self.title = TITLES.get(config.method.name, config.method.name)
+    self.trained_name = f"trained {self.title}"
     self.tx = optim.make(steps=config.train.steps, **config.optim)
     self.extractor = features.Extractor(config.features)
     _check_regions(config, self.extractor.regions)
@@ -201,7 +204,8 @@ class Task:
 
   def baselines(self, initial) -> dict[str, Callable]:
     """Rows of the table that need no training: name -> embed."""
-    return {"mean-pooled features": mean_pool, "untrained TCA": self.model.embed(initial)}
+    return {"mean-pooled features": mean_pool,
+            f"untrained {self.model.title}": self.model.embed(initial)}
 
 
 def check_origin(workdir: pathlib.Path, origin: dict[str, str]) -> None:
