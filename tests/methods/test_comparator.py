@@ -16,7 +16,7 @@ from vssl_jax.methods import comparator
 from vssl_jax.models.comparator import Comparator
 from vssl_jax.types import ConfigError
 
-B, M, T, D = 3, 2, 6, 4
+B, M, T, D = 4, 2, 6, 4
 KEY = jax.random.key(5)
 
 
@@ -66,7 +66,8 @@ def twin(params, x, y, rescale=False):
 def test_loss_and_metrics_are_those_of_the_twin(args):
   regions = args.get("regions", 1)
   _, params, step, _ = build(**args)
-  batch = make_batch(1, regions, anchor=[0, 1, -1], negative=[[0, 5], [2, 3], [-1, 4]])
+  batch = make_batch(1, regions, anchor=[0, 1, -1, 2],
+                     negative=[[0, 5], [2, 3], [-1, 4], [1, 1]])
   (value, (aux, metrics)), grad = step(params, {}, batch, KEY)
 
   def pair(x, y):
@@ -166,8 +167,8 @@ def test_descriptors_that_are_not_so_many_regions_are_refused():
     jax.eval_shape(method.init, KEY, make_batch(0))
 
 
-def test_a_handful_of_pairs_is_learnt_by_heart_and_traced_once():
-  """Copies share a run of frames, which frames by themselves don't tell from chance matches."""
+def test_a_handful_of_pairs_is_learnt_by_heart_on_four_devices_and_traced_once():
+  """Copies share a run of frames, shifted by one. The first loss is that of one device."""
   chex.clear_trace_counter()
   method = comparator.make()
   method = method._replace(loss=chex.assert_max_traces(method.loss, 1))
@@ -175,13 +176,14 @@ def test_a_handful_of_pairs_is_learnt_by_heart_and_traced_once():
   for side in batch.values():
     side["length"][:] = T
   batch["positive"]["x"][:, 1:] = batch["anchor"]["x"][:, :-1]
-  tx, mesh = optim.make(steps=60, learning_rate=3e-3, weight_decay=0), parallel.mesh(
-      jax.devices()[:1])
+  tx, mesh = optim.make(steps=60, learning_rate=3e-3, weight_decay=0), parallel.mesh()
   state = train.init_state(method, tx, batch, 0, mesh)
   step, placed, seen = train.make_step(method, tx, mesh), parallel.place(batch, mesh), []
+  alone, _ = jax.jit(comparator.make().loss)(jax.device_get(state.params), {}, batch, KEY)
   for _ in range(60):
     state, metrics = step(state, placed)
     seen.append({k: float(v) for k, v in metrics.items()})
+  np.testing.assert_allclose(seen[0]["loss"], alone, rtol=1e-5)
   assert seen[0]["positive"] - seen[0]["hardest"] < 0.1
   assert seen[-1]["positive"] > seen[-1]["hardest"] + 0.4
   embeds = [method.embed({}, {}, batch[side]) for side in ("anchor", "positive")]

@@ -143,6 +143,13 @@ def test_region_matrix_of_one_region_is_the_frame_matrix():
                              similarity.frame_matrix(x[:, :, 0], y[:, :, 0]), atol=2e-7)
 
 
+def test_region_matrix_compares_half_precision_in_single():
+  x, y = regions(2, 5, 2, 6), regions(3, 4, 2, 6)
+  half = similarity.region_matrix(jnp.asarray(x, jnp.bfloat16), jnp.asarray(y, jnp.bfloat16))
+  assert half.dtype == jnp.float32
+  np.testing.assert_allclose(half, similarity.region_matrix(x, y), atol=1e-2)
+
+
 def test_region_matrix_averages_the_regions_of_x():
   x, y = np.eye(3, dtype=np.float32)[None, :2], np.eye(3, dtype=np.float32)[None, :1]
   assert float(similarity.region_matrix(x, y)[0, 0]) == 0.5
