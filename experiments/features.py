@@ -28,7 +28,8 @@ class Extractor:
   """Frames to raw descriptors, on this process's devices.
 
   Attributes:
-    dim: of a raw descriptor.
+    regions: vectors that describe a frame, one after the other in its descriptor.
+    dim: of a raw descriptor, all its regions together.
     image: side of the square frames it takes.
   """
 
@@ -48,17 +49,15 @@ class Extractor:
       out = jax.eval_shape(self._features.apply, self.variables, frame)
     except ValueError as e:
       raise ConfigError(f"features: {e}") from e
-    if out.ndim != 2:
-      raise ConfigError(f"features.pooling={config.pooling!r} keeps regions apart, and videos are "
-                        "compared by frames here; choose another")
-    self.dim = self._features.dim
-    if config.whiten > self.dim:
-      raise ConfigError(f"features.whiten={config.whiten} is more than the {self.dim} dimensions "
-                        "of a descriptor; make it smaller")
+    self.regions = out.shape[1] if out.ndim == 3 else 1
+    self.dim = self.regions * out.shape[-1]
+    if config.whiten > out.shape[-1]:
+      raise ConfigError(f"features.whiten={config.whiten} is more than the {out.shape[-1]} "
+                        "dimensions of a descriptor; make it smaller")
     mesh = parallel.mesh(jax.local_devices())
     variables = jax.device_put(self.variables, parallel.replicated(mesh))
     self._host = parallel.host_fn(
-        lambda frames: self._features.apply(variables, frames), mesh, batch=config.block)
+        lambda frames: self._rows(variables, frames), mesh, batch=config.block)
 
   def __call__(self, frames: np.ndarray) -> np.ndarray:
     """[T, crop, crop, 3] uint8 -> [T, dim] float32."""
@@ -66,7 +65,11 @@ class Extractor:
 
   def apply(self, frames: jax.Array) -> jax.Array:
     """The same as a pure function, for the export."""
-    return self._features.apply(self.variables, frames)
+    return self._rows(self.variables, frames)
+
+  def _rows(self, variables, frames: jax.Array) -> jax.Array:
+    x = self._features.apply(variables, frames)
+    return x.reshape(x.shape[0], self.dim)
 
   def sequences(self, videos: Sequence[Record]):
     """Decoded frames of videos, in order; see `data_pipelines.frames`."""
@@ -114,7 +117,8 @@ def prepare(config, data: RetrievalData, extractor: Extractor, known=None) -> tu
     ConfigError: no whitening that fits can be had.
   """
   if known is None:
-    known = given_whitening(config.features, extractor.dim, bool(data.train_ids))
+    known = given_whitening(config.features, extractor.dim // extractor.regions,
+                            bool(data.train_ids))
   videos = [data.videos[i] for i in dict.fromkeys([*data.train_ids, *data.eval_ids])]
   keys = {v.id: key(v) for v in videos}
   settings = settings_digest(config.features)
@@ -125,10 +129,13 @@ def prepare(config, data: RetrievalData, extractor: Extractor, known=None) -> tu
   if known is None:
     c = config.features
     made_from = digest(c.whiten, c.whiten_frames, c.seed, [keys[i] for i in data.train_ids])
-    known = _fitted(folder / f"whitening-{made_from}.npz", raw, data.train_ids, c)
+    known = _fitted(folder / f"whitening-{made_from}.npz",
+                    lambda: fit_whitening(raw, data.train_ids, c, extractor.regions))
   # By content: components are free in sign, so another fit to the same videos is another whitening.
   content = hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(known)))
-  return _whiten(folder / f"whitened-{content.hexdigest()[:24]}", raw, known, keys), known
+  dim = extractor.regions * known.components.shape[1]
+  white = _whiten(folder / f"whitened-{content.hexdigest()[:24]}", raw, known, keys, dim)
+  return white, known
 
 
 def given_whitening(config, dim: int, can_fit: bool):
@@ -196,18 +203,21 @@ def _bad_videos(data: RetrievalData, max_fraction: float) -> Callable[[dict[str,
   return check
 
 
-def _fitted(path: pathlib.Path, raw: View, train_ids: Sequence[str], config):
-  """The whitening in the file `path`; the first process fits it."""
+def _fitted(path: pathlib.Path, fit: Callable):
+  """The whitening in the file `path`; the first process makes it by `fit()`."""
   if jax.process_index() == 0:
     with lock.hold(path.with_suffix(".lock"), wait=True):  # runs that share a cache fit it once
       if not path.exists():
-        whitening.save(fit_whitening(raw, train_ids, config), path)
+        whitening.save(fit(), path)
   parallel.barrier("whitening")
   return whitening.load(path)
 
 
-def fit_whitening(raw: View, train_ids: Sequence[str], config):
-  """PCA whitening of training videos only: frames drawn with replacement (tca spec 3)."""
+def fit_whitening(raw: View, train_ids: Sequence[str], config, regions: int = 1):
+  """PCA whitening of training videos only: frames drawn with replacement (tca spec 3).
+
+  Of a frame that is described by regions, each is a vector to fit on.
+  """
   rng = np.random.default_rng(config.seed)
   usable = [i for i in train_ids if i in raw]
 
@@ -215,7 +225,7 @@ def fit_whitening(raw: View, train_ids: Sequence[str], config):
     for start in range(0, len(usable), 256):
       rows = [raw[i][rng.integers(raw.length(i), size=config.whiten_frames)]
               for i in usable[start:start + 256]]
-      yield np.concatenate(rows)
+      yield np.concatenate(rows).reshape(-1, rows[0].shape[1] // regions)
 
   try:
     return whitening.fit(chunks(), config.whiten)
@@ -223,9 +233,17 @@ def fit_whitening(raw: View, train_ids: Sequence[str], config):
     raise ConfigError(f"features.whiten={config.whiten}: {e}") from e
 
 
+def whiten(white, x: jax.Array) -> jax.Array:
+  """Whitens every region of raw descriptors by itself: [T, R * D] -> [T, R * k]."""
+  dim, k = white.components.shape
+  regions = x.shape[-1] // dim
+  y = whitening.apply(white, x.reshape(x.shape[0], regions, dim))
+  return y.reshape(x.shape[0], regions * k)
+
+
 def whitener(white) -> Callable[[np.ndarray], np.ndarray]:
-  """`whitening.apply` from NumPy [T, D] to NumPy [T, k], compiled once for any T."""
-  apply, block = jax.jit(lambda x: whitening.apply(white, x)), 256
+  """`whiten` from NumPy [T, R * D] to NumPy [T, R * k], compiled once for any T."""
+  apply, block = jax.jit(lambda x: whiten(white, x)), 256
 
   def call(x: np.ndarray) -> np.ndarray:
     padded = np.zeros((-(-len(x) // block) * block, x.shape[1]), np.float32)
@@ -236,10 +254,10 @@ def whitener(white) -> Callable[[np.ndarray], np.ndarray]:
   return call
 
 
-def _whiten(folder: pathlib.Path, raw: View, white, keys: dict[str, str]) -> View:
+def _whiten(folder: pathlib.Path, raw: View, white, keys: dict[str, str], dim: int) -> View:
   apply = whitener(white)
   if jax.process_index() == 0:
-    with StoreWriter(folder, white.components.shape[1], {}) as writer:
+    with StoreWriter(folder, dim, {}) as writer:
       for video_id, stored in keys.items():
         if video_id in raw and stored not in writer.done:
           writer.append(stored, apply(raw[video_id]))

@@ -3,6 +3,8 @@ r"""TCA: near-duplicate and incident video retrieval.
   python -m experiments.run --config=experiments/tca.py                the embedded data set
   python -m experiments.run --config=experiments/tca.py:folder --config.data.root=DIR
   python -m experiments.run --config=experiments/tca.py:vcdb           the paper's recipe
+  python -m experiments.run --config=experiments/tca.py:comparator     learned similarity of frames
+  python -m experiments.run --config=experiments/tca.py:visil          the same of frame regions
 
 A run is evaluated on fivr, cc_web_video or evve, which have nothing to train on:
 
@@ -13,8 +15,8 @@ Other aggregators in the Transformer's place: --config.method.args.aggregator=gr
 nextvlad). The authors' checkpoints: --config.method.weights=FILE, and --config.train.steps=0 to
 evaluate and export them as they are.
 
-The embedded default renders its videos, uses a small backbone with random weights, and takes a few
-minutes on two CPU cores.
+The embedded default, :comparator and :visil render their videos, use a small backbone with random
+weights, and take a few minutes on two CPU cores.
 """
 
 import ml_collections
@@ -24,9 +26,10 @@ from vssl_jax.types import ConfigError
 
 
 def get_config(preset: str = "") -> ml_collections.ConfigDict:
-  """The config of a preset: "" (embedded), "folder", "vcdb", or one that is only evaluated on."""
-  presets = {"": embedded, "folder": folder, "vcdb": vcdb, "fivr": fivr,
-             "cc_web_video": cc_web_video, "evve": evve}
+  """The config of a preset: "" (embedded), "folder", "vcdb", "comparator", "visil", or one that is
+  only evaluated on."""
+  presets = {"": embedded, "folder": folder, "vcdb": vcdb, "comparator": comparator,
+             "visil": visil, "fivr": fivr, "cc_web_video": cc_web_video, "evve": evve}
   if preset not in presets:
     raise ConfigError(f"experiments/tca.py has no preset {preset!r}; there are: "
                       f"{', '.join(p for p in presets if p)}, and none for the embedded default")
@@ -96,6 +99,26 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   small_aggregators(c.method.args.aggregators)
   c.optim.update(learning_rate=3e-4)
   c.train.update(steps=500, batch=32, eval_every=125, checkpoint_every=125)
+
+
+def comparator(c: ml_collections.ConfigDict) -> None:
+  """The embedded videos, compared by a network that is trained on matrices of whitened frames.
+
+  Margin and form are ViSiL's (tca spec 10). Its learning rate of 1e-5 is for hundreds of thousands
+  of steps; here there are some hundreds.
+  """
+  embedded(c)
+  c.method = dict(name="comparator", args=dict(
+      regions=1, margin=0.5, regulariser=1.0, rescale=False, hardest=True, symmetric=False,
+      attention=False))
+  c.optim.update(learning_rate=1e-3, weight_decay=0.0)
+
+
+def visil(c: ml_collections.ConfigDict) -> None:
+  """ViSiL: the same with several vectors a frame; 2 x 2 here, 3 x 3 with features.crop=224."""
+  comparator(c)
+  c.features.update(pooling="l3_imac", short_side=136, crop=136, whiten=128)
+  c.method.args.update(regions=4)
 
 
 def folder(c: ml_collections.ConfigDict) -> None:

@@ -31,12 +31,15 @@ LEAST = {  # setting -> least value that makes sense
     "train.buffer": 1, "evals.retrieval.args.block": 1, "embed.batch": 1,
 }
 
+TITLES = {"tca": "TCA"}  # method -> what it is called in a table, if not by its own name
+
 
 class Model:
   """The model of a config, without any data.
 
   Attributes:
     method, tx: the method and its optimiser.
+    title: what the method is called in a table.
     extractor: frames to raw descriptors.
     whitening: raw descriptors to the method's inputs; set once it is known.
   """
@@ -49,8 +52,10 @@ class Model:
     registry.module("data_pipelines.datasets", config.data.name, "data.name", "make")
     self.method = registry.make("vssl_jax.methods", config.method.name, "method.name",
                                 **config.method.args)
+    self.title = TITLES.get(config.method.name, config.method.name)
     self.tx = optim.make(steps=config.train.steps, **config.optim)
     self.extractor = features.Extractor(config.features)
+    _check_regions(config, self.extractor.regions)
     self.whitening = None
     self._embed = parallel.host_fn(lambda inputs, *state: self.method.embed(*state, inputs), mesh,
                                    batch=config.embed.batch)
@@ -61,7 +66,8 @@ class Model:
     parallel.check_batch(c.train.batch, self.mesh)
 
     def videos(*shape: int):
-      x = jax.ShapeDtypeStruct((*shape, c.pairs.length, c.features.whiten), np.float32)
+      dim = self.extractor.regions * c.features.whiten
+      x = jax.ShapeDtypeStruct((*shape, c.pairs.length, dim), np.float32)
       number = jax.ShapeDtypeStruct(shape, np.int32)
       return {"x": x, "length": number, "group": number}
 
@@ -81,12 +87,12 @@ class Model:
   @property
   def untrained_name(self) -> str:
     """The table's row of the state before the first step."""
-    return "imported TCA" if self.config.method.weights else "untrained TCA"
+    return f"{'imported' if self.config.method.weights else 'untrained'} {self.title}"
 
   @property
   def trained_name(self) -> str:
     """The table's last row; of a run without steps that of its first state."""
-    return "trained TCA" if self.config.train.steps else self.untrained_name
+    return f"trained {self.title}" if self.config.train.steps else self.untrained_name
 
   def digest(self, group: str) -> str:
     """A hash of the file that `weights` of this group of the config names, or ""."""
@@ -96,7 +102,7 @@ class Model:
   @property
   def dim(self) -> int:
     """Size of the method's input descriptors."""
-    return self.whitening.components.shape[1]
+    return self.extractor.regions * self.whitening.components.shape[1]
 
   def init_state(self):
     """The state before the first step."""
@@ -138,6 +144,23 @@ class Model:
     folder.mkdir(parents=True, exist_ok=True)
     return [_export_frames(self, folder / "frames.jaxexport"),
             _export_embed(self, state, folder / "embed.jaxexport")]
+
+
+def _check_regions(config, regions: int) -> None:
+  """Raises ConfigError where the method takes another number of vectors a frame than there are."""
+  name = config.method.name
+  make = registry.module("vssl_jax.methods", name, "method.name", "make").make
+  takes = inspect.signature(make).parameters.get("regions")
+  if takes is None and regions > 1:
+    raise ConfigError(f"features.pooling={config.features.pooling!r} describes a frame by "
+                      f"{regions} regions, and method.name={name!r} knows none; choose another "
+                      "pooling, such as l3_irmac, or method.name='comparator'")
+  if takes is not None:
+    wanted = config.method.args.to_dict().get("regions", takes.default)
+    if wanted != regions:
+      raise ConfigError(f"method.args.regions={wanted}, but features.pooling="
+                        f"{config.features.pooling!r} with features.crop={config.features.crop} "
+                        f"describes a frame by {regions}; make it method.args.regions={regions}")
 
 
 class Evaluation:
@@ -287,13 +310,14 @@ def _export_frames(model: Model, path: pathlib.Path) -> pathlib.Path:
   side = model.extractor.image
 
   def describe(inputs):
-    return {"x": whitening.apply(model.whitening, model.extractor.apply(inputs["frames"]))}
+    return {"x": features.whiten(model.whitening, model.extractor.apply(inputs["frames"]))}
 
   c = model.config.features
   export.save(
       path, describe,
       {"frames": export.Input(("t", side, side, 3), "uint8", "RGB frames of one video")},
-      outputs={"x": "whitened unit descriptors, one a frame"},
+      outputs={"x": "whitened unit descriptors, one a frame" if model.extractor.regions == 1 else
+                    f"{model.extractor.regions} whitened unit vectors a frame, end to end"},
       normalisation="done inside: x / 255, ImageNet statistics, PCA whitening, unit length",
       about=f"Frames of a video, {c.fps} a second, to descriptors. First resize the short side to "
             f"{c.short_side} and crop the centre {side} x {side}.")

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.reference import comparator as comparator_reference
 from tests.reference import retrieval as reference
 from vssl_jax.ops import similarity
 
@@ -118,3 +119,69 @@ def test_half_precision_is_compared_in_single():
                             t_len)
   assert half.dtype == jnp.float32
   np.testing.assert_allclose(half, similarity.chamfer(q, q_len, t, t_len), atol=1e-2)
+
+
+def regions(seed, *shape):
+  x = np.random.default_rng(seed).standard_normal(shape)
+  return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def test_region_matrix_equals_the_twin_for_one_pair_and_for_all():
+  x, y = regions(0, 2, 5, 4, 6), regions(1, 3, 7, 2, 6)
+  got = jax.jit(similarity.region_matrix)(x, y)
+  want = np.array([[comparator_reference.region_matrix(a, b) for b in y] for a in x])
+  assert got.shape == (2, 5, 3, 7)
+  assert got.dtype == jnp.float32
+  np.testing.assert_allclose(got, want.transpose(0, 2, 1, 3), atol=3e-7)
+  one = similarity.region_matrix(x[1], y[2])
+  np.testing.assert_allclose(one, want[1, 2], atol=3e-7)
+
+
+def test_region_matrix_of_one_region_is_the_frame_matrix():
+  x, y = regions(2, 2, 5, 1, 6), regions(3, 3, 4, 1, 6)
+  np.testing.assert_allclose(similarity.region_matrix(x, y),
+                             similarity.frame_matrix(x[:, :, 0], y[:, :, 0]), atol=2e-7)
+
+
+def test_region_matrix_compares_half_precision_in_single():
+  x, y = regions(2, 5, 2, 6), regions(3, 4, 2, 6)
+  half = similarity.region_matrix(jnp.asarray(x, jnp.bfloat16), jnp.asarray(y, jnp.bfloat16))
+  assert half.dtype == jnp.float32
+  np.testing.assert_allclose(half, similarity.region_matrix(x, y), atol=1e-2)
+
+
+def test_region_matrix_averages_the_regions_of_x():
+  x, y = np.eye(3, dtype=np.float32)[None, :2], np.eye(3, dtype=np.float32)[None, :1]
+  assert float(similarity.region_matrix(x, y)[0, 0]) == 0.5
+  assert float(similarity.region_matrix(y, x)[0, 0]) == 1.0
+
+
+def test_region_order_and_masked_frames_change_nothing():
+  x, y = regions(4, 2, 5, 4, 6), regions(5, 3, 7, 2, 6)
+  whole = similarity.region_matrix(x, y)
+  np.testing.assert_allclose(similarity.region_matrix(x[..., ::-1, :], y[..., ::-1, :]), whole,
+                             atol=2e-7)
+  x_mask = np.arange(5) < np.array([[3], [5]])
+  y_mask = np.arange(7) < np.array([[1], [7], [4]])
+  x[~x_mask], y[~y_mask] = np.nan, 7.0
+  got = similarity.region_matrix(x, y, x_mask, y_mask)
+  both = x_mask[:, :, None, None] & y_mask
+  np.testing.assert_allclose(got, np.where(both, whole, 0), atol=2e-7)
+
+
+def test_region_matrix_has_the_gradient_of_its_closed_form():
+  """Of two regions the best; each pair then has an inner product's gradient, by half."""
+  x, y = regions(6, 1, 2, 3), regions(7, 1, 2, 3)
+  got = jax.grad(lambda x: similarity.region_matrix(x, y)[0, 0])(x)
+  np.testing.assert_allclose(got[0], [y[0, np.argmax(y[0] @ r)] / 2 for r in x[0]], atol=1e-7)
+  zero = jax.grad(lambda x: jnp.sum(similarity.region_matrix(x, y)))(np.zeros_like(x))
+  assert np.isfinite(zero).all()
+
+
+def test_region_matrix_never_holds_all_products():
+  """Beside its [T, S] numbers no more than [T, S, R']; and the products run at full precision."""
+  x, y = regions(8, 6, 5, 4), regions(9, 7, 3, 4)
+  text = jax.jit(similarity.region_matrix).lower(x, y).as_text()
+  assert "6x7x3xf32" in text
+  assert "6x5x7x3xf32" not in text and "5x6x7x3xf32" not in text
+  assert "HIGHEST" in text

@@ -87,7 +87,7 @@ def l3_imac(maps: Sequence[jax.Array]) -> jax.Array:
     pooled.append(l2(_max_pool(m, window, -(-window // 2))))
   grid = pooled[-1].shape[1:3]
   joined = jnp.concatenate([l2(_adaptive_max_pool(m, grid)) for m in pooled], axis=-1)
-  return l2(joined.reshape(len(joined), grid[0] * grid[1], -1))
+  return l2(joined.reshape(joined.shape[0], grid[0] * grid[1], -1))
 
 
 def _widen(maps: Sequence[jax.Array]) -> list[jax.Array]:

@@ -38,6 +38,38 @@ def frame_matrix(x: jax.Array, y: jax.Array) -> jax.Array:
                        precision=jax.lax.Precision.HIGHEST)
 
 
+def region_matrix(x: jax.Array, y: jax.Array, x_mask: jax.Array | None = None,
+                  y_mask: jax.Array | None = None) -> jax.Array:
+  """Similarities of frames that are described by regions: `mean_r max_u x_tr . y_su`.
+
+  Chamfer similarity over the regions of two frames, the mean being over those of x (ViSiL; tca
+  spec 2.5). With one region a frame this is `frame_matrix`. The regions of x come one after the
+  other, so what is held beside the result is its size times the regions of y.
+
+  Args:
+    x: [..., R, D] unit vectors: [T, R, D] for one video, [Q, T, R, D] for several.
+    y: [..., R', D] likewise.
+    x_mask: [...] bool, frames that are valid; None: all. What the others hold changes nothing.
+    y_mask: likewise for y.
+
+  Returns:
+    float32; the leading axes of x, then those of y: [T, S], or [Q, T, N, S]; 0 outside the masks.
+  """
+  frames, regions = x.shape[:-2], x.shape[-2]
+  x, y = _masked_frames(x, x_mask), _masked_frames(y, y_mask)
+
+  def add(total, region):
+    return total + jnp.max(frame_matrix(region, y), axis=-1), None
+
+  total, _ = jax.lax.scan(add, jnp.zeros(frames + y.shape[:-2]), jnp.moveaxis(x, -2, 0))
+  return total / regions
+
+
+def _masked_frames(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+  x = x.astype(jnp.float32)
+  return x if mask is None else jnp.where(mask[..., None, None], x, 0.0)
+
+
 @jax.jit
 def both_chamfers(q: jax.Array, q_len: jax.Array, t: jax.Array,
                   t_len: jax.Array) -> tuple[jax.Array, jax.Array]:
