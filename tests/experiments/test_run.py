@@ -121,7 +121,7 @@ def test_export_gives_the_same_function_and_says_how_to_call_it(finished, server
                                 for name in ("frames", "embed")]
   page = json.loads((tmp_path / "out" / "embed.json").read_text())
   assert page["inputs"]["x"]["shape"] == ["b", "t", 8]
-  assert page["outputs"].keys() == {"video", "frames", "length"}
+  assert page["outputs"].keys() == {"video", "frames", "length", "attention"}
   rng = np.random.default_rng(0)
   x, length = rng.normal(size=(3, 5, 8)).astype(np.float32), np.array([5, 1, 3], np.int32)
   outputs = [call(folder / "embed.jaxexport", x, length)
