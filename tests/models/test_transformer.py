@@ -200,7 +200,7 @@ def test_attention_received_is_the_mean_over_heads_and_valid_queries_of_the_last
   want = np.zeros((B, T))
   for b, n in enumerate(np.minimum(LENGTH, T)):
     for key in range(n):
-      want[b, key] = np.mean([weights[b, h, query, key] for h in range(HEADS) for query in range(n)])
+      want[b, key] = np.mean([weights[b, h, q, key] for h in range(HEADS) for q in range(n)])
   np.testing.assert_allclose(got, want, atol=1e-6)
   np.testing.assert_allclose(got.sum(axis=1), 1, rtol=1e-5)
   assert (got[1, 2:] == 0).all()
