@@ -36,9 +36,9 @@ def received(embed: Embed, descriptors, ids: Sequence[str]) -> dict[str, np.ndar
 
 def filler_share(attention: Mapping[str, np.ndarray],
                  filler: Mapping[str, np.ndarray]) -> tuple[float, float]:
-  """Share of the attention that filler frames get, and their share of the frames: means over videos.
+  """The share of attention that filler frames get, and their share of the frames, over videos.
 
-  `attention`: id -> [T]; `filler`: id -> [T] bool. Only videos in both count.
+  `attention`: id -> [T]; `filler`: id -> [T] bool. Means over the videos in both.
   """
   both = [i for i in attention if i in filler]
   return (float(np.mean([attention[i][filler[i]].sum() for i in both])),
