@@ -24,8 +24,8 @@ from experiments import ablation, cli
 from experiments import run as command_line
 from vssl_jax.types import ConfigError
 
-SWEEP = flags.DEFINE_string("sweep", "", "Which tables of the config file's sweep(); all by default.")
-SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each row: with the config's seed and those after.",
+SWEEP = flags.DEFINE_string("sweep", "", "Which table of the config file's sweep(); default all.")
+SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each row: the config's seed and those after it.",
                              lower_bound=1)
 flags.adopt_module_key_flags(command_line)
 QUIET = {"train.eval_every": 0}  # what a run leaves out here, besides exports and figures
