@@ -1,8 +1,8 @@
 """Imports the command line once and runs it in a forked child for each request.
 
 `python server.py` reads requests from stdin, one JSON object a line: `argv`, `cwd`, `stdout` and
-`stderr` (files to write), `file_limit` (largest file in bytes, or null), `module` (whose `main`). It answers each with a
-line that holds the child's exit status.
+`stderr` (files to write), `file_limit` (largest file in bytes, or null), `module` (whose `main` it
+is). It answers each with a line that holds the child's exit status.
 """
 
 import importlib

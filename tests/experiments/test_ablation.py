@@ -124,10 +124,11 @@ def test_a_change_leaves_the_config_alone():
 
 
 def test_wrong_tables():
-  for kwargs, words in (({"expected": [("a", ">", "x")]}, "'a' > 'x' should relate two of its rows"),
+  two = {"a": {}, "b": {}}
+  for kwargs, words in (({"expected": [("a", ">", "x")]}, "'a' > 'x' should relate two of its"),
                         ({"expected": [("a", "=", "a")]}, "by > or <"),
                         ({"by": "task"}, "by is 'row'"),
-                        ({"rows": {"a": {}, "b": {}}, "by": "similarity"}, "with one row")):
+                        ({"rows": two, "by": "similarity"}, "with one row")):
     with pytest.raises(ValueError, match=words):
       Table("t", "T", **{"rows": {"a": {}}, **kwargs})
 

@@ -71,10 +71,16 @@ def test_checkpoints_end_at_the_last_step(finished):
   assert list((finished / "tensorboard").iterdir())
 
 
-def test_figure_and_rankings(finished):
-  with Image.open(finished / "retrieval.png") as image:
-    assert min(image.size) > 300
-    assert np.asarray(image.convert("L")).std() > 10
+def test_figures(finished, shared):
+  text = (shared / "stdout").read_text()
+  for name in ("retrieval", "curves", "attention", "embedding"):
+    assert f"  {finished / name}.png\n" in text
+    with Image.open(finished / f"{name}.png") as image:
+      assert min(image.size) > 300
+      assert np.asarray(image.convert("L")).std() > 10
+
+
+def test_rankings(finished):
   with (finished / "rankings.csv").open() as f:
     rows = list(csv.DictReader(f))
   assert list(rows[0]) == ["query", "rank", "video", "chamfer", "label"]
