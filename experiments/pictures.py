@@ -69,7 +69,8 @@ def _attention(task, reports, embeds):
   about = f"By {row}; videos from the best found to the worst."
   if filler:
     got, have = figures_attention.filler_share(attention, filler)
-    before = figures_attention.received(list(embeds.values())[-2], task.store, long)
+    untrained = [e for name, e in embeds.items() if name.startswith("untrained")]
+    before = figures_attention.received(untrained[0], task.store, long) if untrained else None
     was = f" ({figures_attention.filler_share(before, filler)[0]:.1%} before training)" if (
         before) else ""
     about += (f" Over all {len(filler)} queries filler is {have:.1%} of the frames and gets "
