@@ -27,6 +27,11 @@ def test_by_hand():
   assert purity(x, np.array([0, 0, 0, 1, 1, -1, 2])) == {0: 1.0, 1: 0.0}
 
 
+def test_a_video_is_not_its_own_neighbour_however_far_the_others_are():
+  x = unit(np.array([[1.0, 0], [-1, 0.1], [-1, 0.5]]))
+  assert purity(x, np.array([0, 0, -1])) == {0: 0.0}
+
+
 def test_ties_keep_the_order_of_the_rows():
   x = np.ones((4, 1))
   assert purity(x, np.array([0, 0, -1, -1])) == {0: 1.0}
