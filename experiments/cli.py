@@ -34,7 +34,7 @@ def parse_flags(argv: list[str]) -> list[str]:
   Raises:
     ConfigError: something is wrong with them or with the config file; names which.
   """
-  spec = _config_spec(argv)
+  spec = config_spec(argv)
   if spec is not None:
     _check_keys(argv, _load(spec))
   try:
@@ -44,7 +44,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     raise ConfigError(_explain(e)) from e
 
 
-def _config_spec(argv: list[str]) -> str | None:
+def config_spec(argv: list[str]) -> str | None:
   """The value of --config, or None."""
   for i, arg in enumerate(argv):
     if arg in ("--config", "-config"):
@@ -54,36 +54,55 @@ def _config_spec(argv: list[str]) -> str | None:
   return None
 
 
-def _load(spec: str) -> ml_collections.ConfigDict:
-  """The config of "file.py" or "file.py:preset"."""
-  file, colon, preset = spec.partition(":")
+def config_module(spec: str) -> dict:
+  """What the file of "file.py" or "file.py:preset" defines, by name."""
+  file = spec.partition(":")[0]
   if not pathlib.Path(file).is_file():
     have = ", ".join(str(p) for p in sorted(pathlib.Path("experiments").glob("*.py"))
                      if "\ndef get_config" in p.read_text())
     raise ConfigError(f"--config={file}: no such file" + (f"; there are: {have}" if have else ""))
-  try:
-    get_config = runpy.run_path(file).get("get_config")
+  with _config_errors(spec):
+    return runpy.run_path(file)
+
+
+def _load(spec: str) -> ml_collections.ConfigDict:
+  """The config of "file.py" or "file.py:preset"."""
+  file, colon, preset = spec.partition(":")
+  get_config = config_module(spec).get("get_config")
+  with _config_errors(spec):
     config = get_config and get_config(*([preset] if colon else []))
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ConfigError(f"--config={file}: needs a function get_config() that returns a ConfigDict")
+  return config
+
+
+@contextlib.contextmanager
+def _config_errors(spec: str):
+  """Names the file in what goes wrong in it."""
+  try:
+    yield
   except ConfigError:
     raise
   except SyntaxError as e:
     raise ConfigError(f"{e.filename}, line {e.lineno}: {e.msg}") from e
   except Exception as e:  # a config file is anybody's program
     raise ConfigError(f"--config={spec}: {type(e).__name__}: {e}; --debug shows where") from e
-  if not isinstance(config, ml_collections.ConfigDict):
-    raise ConfigError(f"--config={file}: needs a function get_config() that returns a ConfigDict")
-  return config
 
 
 def _check_keys(argv: list[str], config: ml_collections.ConfigDict) -> None:
   for arg in argv:
-    found = re.match(r"--?(?:no)?config\.([\w.]+)", arg)
-    node, before = config, "config"
-    for key in found[1].split(".") if found else []:
-      if not isinstance(node, ml_collections.ConfigDict) or key not in node:
-        near = nearest(key, node) if isinstance(node, ml_collections.ConfigDict) else ""
-        raise ConfigError(f"--config.{found[1]}: {before} has no {key!r}{near}")
-      node, before = node[key], f"{before}.{key}"
+    if found := re.match(r"--?(?:no)?config\.([\w.]+)", arg):
+      check_key(config, found[1], f"--config.{found[1]}")
+
+
+def check_key(config: ml_collections.ConfigDict, name: str, said: str) -> None:
+  """Raises ConfigError, beginning with `said`, where a config has no `name` ("train.steps")."""
+  node, before = config, "config"
+  for key in name.split("."):
+    if not isinstance(node, ml_collections.ConfigDict) or key not in node:
+      near = nearest(key, node) if isinstance(node, ml_collections.ConfigDict) else ""
+      raise ConfigError(f"{said}: {before} has no {key!r}{near}")
+    node, before = node[key], f"{before}.{key}"
 
 
 def _explain(error: flags.Error) -> str:
@@ -158,7 +177,7 @@ def _check_elsewhere(argv: list[str]) -> None:
 def evaluation_folder(config, workdir: pathlib.Path) -> pathlib.Path:
   """Where the results on the data set of `config` go: a folder for each distinct evaluation."""
   values = {k: v for k, v in _values(config).items() if k.partition(".")[0] in ELSEWHERE}
-  return workdir / "evaluations" / f"{config.data.name}-{_digest(values)}"
+  return workdir / "evaluations" / f"{config.data.name}-{hash_of(values)}"
 
 
 def _make_absolute(config) -> None:
@@ -172,12 +191,18 @@ def _make_absolute(config) -> None:
 
 def _default_workdir(config) -> pathlib.Path:
   """A folder for each distinct config, so that ablations never overwrite each other."""
-  file, _, preset = (_config_spec(sys.argv) or "run").partition(":")
+  file, _, preset = (config_spec(sys.argv) or "run").partition(":")
   name = "-".join(p for p in (pathlib.Path(file).stem, preset) if p)
-  return pathlib.Path("runs") / f"{name}-{_digest(_values(config))}"
+  return pathlib.Path("runs") / f"{name}-{digest(config)}"
 
 
-def _digest(values: dict) -> str:
+def digest(config) -> str:
+  """A short hash of the values that decide what a run computes."""
+  return hash_of(_values(config))
+
+
+def hash_of(values: dict) -> str:
+  """A short hash of settings."""
   return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -7,7 +7,7 @@ import time
 
 import jax
 
-from experiments import cli, extraction, registry, results
+from experiments import cli, extraction, pictures, registry, results
 from vssl_jax import parallel
 from vssl_jax import train as training
 from vssl_jax.checkpoint import Checkpoints
@@ -21,8 +21,12 @@ def load(config):
   return workflow, workflow.Model(config, parallel.mesh())
 
 
-def train(config, workdir: pathlib.Path) -> None:
-  """Trains to the end, evaluates, exports, evaluates the export, and writes the results."""
+def train(config, workdir: pathlib.Path, *, brief: bool = False) -> None:
+  """Trains to the end, evaluates, exports, evaluates the export, and writes the results.
+
+  Args:
+    brief: evaluate the trained model only, and leave nothing but the results of that.
+  """
   start = time.perf_counter()
   with cli.claim(config, workdir, jax.process_index() == 0), cli.writing(workdir):
     finished = workdir / "results.json"
@@ -45,7 +49,10 @@ def train(config, workdir: pathlib.Path) -> None:
       say(f"stopped at step {int(state.step)} of {config.train.steps}; the same command continues "
           "from here")
       return
-    finish(task, initial, state, workdir, start)
+    if brief:
+      measure(task, state, workdir, start)
+    else:
+      finish(task, initial, state, workdir, start)
 
 
 def _fit(task, initial, workdir: pathlib.Path, stop):
@@ -69,8 +76,18 @@ def _fit(task, initial, workdir: pathlib.Path, stop):
           evaluate=lambda s: {f"eval/{k}": v for k, v in task.evaluator(model.embed(s)).items()})
 
 
+def measure(task, state, workdir: pathlib.Path, start: float) -> None:
+  """The end of a brief run: the trained model's numbers."""
+  name = task.model.trained_name
+  reports = {name: task.evaluator.report(task.model.embed(state))}
+  if jax.process_index() == 0:
+    minutes = (time.perf_counter() - start) / 60
+    results.save(workdir / "results.json", results.table(task, reports), reports,
+                 seed=task.config.seed, minutes=minutes)
+
+
 def finish(task, initial, state, workdir: pathlib.Path, start: float) -> None:
-  """The end of training: evaluation of all rows, export, figure, table."""
+  """The end of training: evaluation of all rows, export, figures, table."""
   say("evaluating")
   model, trained = task.model, task.model.trained_name
   embeds = {**task.baselines(initial), trained: model.embed(state)}
@@ -84,12 +101,13 @@ def finish(task, initial, state, workdir: pathlib.Path, start: float) -> None:
   exported = task.evaluator.report(model.exported(workdir / "export" / "embed.jaxexport"))
   difference = results.check_equal(reports[trained], exported)
   page = results.figure(task, reports, embeds)  # all processes: it embeds a pair
+  pages, skipped = pictures.draw(task, reports, embeds)
   if jax.process_index() == 0:
-    written += [results.save_figure(page, workdir), results.rankings(reports, workdir),
-                results.curves(reports, workdir)]
+    written += [results.save_figure(page, workdir), *pictures.save(pages, workdir),
+                results.rankings(reports, workdir), results.curves(reports, workdir)]
     text = results.table(task, reports) + (
         "\nThe exported model was evaluated as well: the same mAP, scores equal to within "
-        f"{difference:.0e}.\n\nWritten:\n" + "\n".join(f"  {p}" for p in written))
+        f"{difference:.0e}.\n\nWritten:\n" + "\n".join([*(f"  {p}" for p in written), *skipped]))
     minutes = (time.perf_counter() - start) / 60
     results.save(workdir / "results.json", text, reports, seed=task.config.seed, minutes=minutes)
     print(f"\n{text}\n\n{minutes:.1f} minutes")

@@ -61,8 +61,8 @@ def main(argv):
     modes.export(config, workdir, OUTPUT.value)
 
 
-def run() -> None:
-  """The command line: errors in the user's input become one line, and exit status 2."""
+def run(main=main) -> None:
+  """A command line: errors in the user's input become one line, and exit status 2."""
   cli.INTERRUPT.catch()
   logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of every platform not found
   warnings.filterwarnings("ignore", category=UserWarning, module="orbax")

@@ -21,7 +21,7 @@ DIM = 8
 INPUTS = {"x": export.Input(("b", "t", DIM), "float32", "descriptors"),
           "length": export.Input(("b",), "int32", "true number of frames")}
 OUTPUTS = {"video": "unit vector of a video", "frames": "unit vectors of its frames",
-           "length": "how many are valid"}
+           "length": "how many are valid", "attention": "received by each frame"}
 
 
 def batch(b, t, seed=0):
@@ -109,8 +109,9 @@ def test_the_page_says_how_to_call_it(exported):
   assert page["inputs"] == {
       "x": {"shape": ["b", "t", DIM], "dtype": "float32", "meaning": "descriptors"},
       "length": {"shape": ["b"], "dtype": "int32", "meaning": "true number of frames"}}
-  shapes = {"video": ["b", DIM], "frames": ["b", "t", DIM], "length": ["b"]}
-  dtypes = {"video": "float32", "frames": "float32", "length": "int32"}
+  shapes = {"video": ["b", DIM], "frames": ["b", "t", DIM], "length": ["b"],
+            "attention": ["b", "t"]}
+  dtypes = {"video": "float32", "frames": "float32", "length": "int32", "attention": "float32"}
   assert page["outputs"] == {
       name: {"shape": shapes[name], "dtype": dtypes[name], "meaning": OUTPUTS[name]}
       for name in OUTPUTS}

@@ -333,7 +333,8 @@ def _export_embed(model: Model, state, path: pathlib.Path) -> pathlib.Path:
       outputs={"video": "unit vector of a video: compare by dot product",
                "frames": "unit vectors of its frames, zero at padding (of its clusters, where the "
                          "model is a NetVLAD or NeXtVLAD): compare by Chamfer",
-               "length": "how many of them are valid"},
+               "length": "how many of them are valid",
+               "attention": "what the last layer attends to: sums to 1 over the valid frames"},
       normalisation="descriptors come whitened and of unit length from frames.jaxexport",
       about=f"{model.config.method.name} trained on {model.config.data.name}, "
             f"step {int(state.step)}")

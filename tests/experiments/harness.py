@@ -62,16 +62,17 @@ def environment(devices: int = 1, **more: str) -> dict[str, str]:
 
 
 class Process:
-  """`python -m experiments.run` in a process of its own, its output in files.
+  """`python -m experiments.run`, or another module, in a process of its own, output in files.
 
   Attributes:
     popen: the process.
   """
 
-  def __init__(self, *argv: str, devices: int = 1, cwd: pathlib.Path = ROOT, **environ: str):
+  def __init__(self, *argv: str, devices: int = 1, cwd: pathlib.Path = ROOT,
+               module: str = "experiments.run", **environ: str):
     self._files = [tempfile.TemporaryFile("w+") for _ in range(2)]
     self.popen = subprocess.Popen(
-        [sys.executable, "-m", "experiments.run", *map(str, argv)], cwd=cwd,
+        [sys.executable, "-m", module, *map(str, argv)], cwd=cwd,
         env=environment(devices, **environ), stdin=subprocess.DEVNULL, stdout=self._files[0],
         stderr=self._files[1], start_new_session=True)
 
@@ -123,11 +124,12 @@ class Server:
         [sys.executable, str(pathlib.Path(__file__).with_name("server.py"))], env=environment(),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
-  def run(self, *argv: str, cwd: pathlib.Path = ROOT, file_limit: int | None = None) -> Result:
+  def run(self, *argv: str, cwd: pathlib.Path = ROOT, file_limit: int | None = None,
+          module: str = "experiments.run") -> Result:
     """The command line with `argv`; no file may grow beyond `file_limit` bytes."""
     out, err = self._folder / "stdout", self._folder / "stderr"
     request = {"argv": list(map(str, argv)), "cwd": str(cwd), "stdout": str(out),
-               "stderr": str(err), "file_limit": file_limit}
+               "stderr": str(err), "file_limit": file_limit, "module": module}
     self._popen.stdin.write(json.dumps(request) + "\n")
     self._popen.stdin.flush()
     status = int(self._popen.stdout.readline())

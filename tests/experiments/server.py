@@ -1,10 +1,11 @@
 """Imports the command line once and runs it in a forked child for each request.
 
 `python server.py` reads requests from stdin, one JSON object a line: `argv`, `cwd`, `stdout` and
-`stderr` (files to write), `file_limit` (largest file in bytes, or null). It answers each with a
-line that holds the child's exit status.
+`stderr` (files to write), `file_limit` (largest file in bytes, or null), `module` (whose `main` it
+is). It answers each with a line that holds the child's exit status.
 """
 
+import importlib
 import json
 import os
 import resource
@@ -35,7 +36,7 @@ def _become(request: dict) -> None:
   sys.argv = ["run.py", *request["argv"]]
   status = 1
   try:
-    command_line.run()
+    command_line.run(importlib.import_module(request["module"]).main)
     status = 0
   except SystemExit as e:
     status = e.code if isinstance(e.code, int) else int(e.code is not None)

@@ -71,10 +71,16 @@ def test_checkpoints_end_at_the_last_step(finished):
   assert list((finished / "tensorboard").iterdir())
 
 
-def test_figure_and_rankings(finished):
-  with Image.open(finished / "retrieval.png") as image:
-    assert min(image.size) > 300
-    assert np.asarray(image.convert("L")).std() > 10
+def test_figures(finished, shared):
+  text = (shared / "stdout").read_text()
+  for name in ("retrieval", "curves", "attention", "embedding"):
+    assert f"  {finished / name}.png\n" in text
+    with Image.open(finished / f"{name}.png") as image:
+      assert min(image.size) > 300
+      assert np.asarray(image.convert("L")).std() > 10
+
+
+def test_rankings(finished):
   with (finished / "rankings.csv").open() as f:
     rows = list(csv.DictReader(f))
   assert list(rows[0]) == ["query", "rank", "video", "chamfer", "label"]
@@ -121,7 +127,7 @@ def test_export_gives_the_same_function_and_says_how_to_call_it(finished, server
                                 for name in ("frames", "embed")]
   page = json.loads((tmp_path / "out" / "embed.json").read_text())
   assert page["inputs"]["x"]["shape"] == ["b", "t", 8]
-  assert page["outputs"].keys() == {"video", "frames", "length"}
+  assert page["outputs"].keys() == {"video", "frames", "length", "attention"}
   rng = np.random.default_rng(0)
   x, length = rng.normal(size=(3, 5, 8)).astype(np.float32), np.array([5, 1, 3], np.int32)
   outputs = [call(folder / "embed.jaxexport", x, length)

@@ -193,6 +193,39 @@ def test_attention_weights_are_kept_for_figures():
   assert (weights[0] > 0).all()
 
 
+def test_attention_received_is_the_mean_over_heads_and_valid_queries_of_the_last_layer():
+  _, state = MODEL.apply({"params": params()}, data(), LENGTH, mutable=["intermediates"])
+  weights = state["intermediates"]["layers_1"]["self_attn"]["attention"][0]
+  got = np.asarray(apply()(params(), data(), LENGTH)["attention"])
+  want = np.zeros((B, T))
+  for b, n in enumerate(np.minimum(LENGTH, T)):
+    for key in range(n):
+      want[b, key] = np.mean([weights[b, h, q, key] for h in range(HEADS) for q in range(n)])
+  np.testing.assert_allclose(got, want, atol=1e-6)
+  np.testing.assert_allclose(got.sum(axis=1), 1, rtol=1e-5)
+  assert (got[1, 2:] == 0).all()
+  assert np.ptp(got[0]) > 0.05
+
+
+@pytest.mark.parametrize("value", [1e4, np.nan])
+def test_attention_received_never_sees_padding_or_a_video_without_frames(value):
+  garbage = data()
+  garbage[1, 2:] = value
+  clean, dirty = apply()(params(), data(), LENGTH), apply()(params(), garbage, LENGTH)
+  np.testing.assert_array_equal(dirty["attention"], clean["attention"])
+  empty = apply()(params(), data(), np.int32([5, 0, 9]))["attention"]
+  assert (empty[1] == 0).all()
+
+
+def test_attention_received_changes_no_bit_of_the_rest():
+  names = ("video", "frames", "length")
+  without = jax.jit(lambda p, x, length: {
+      k: v for k, v in MODEL.apply({"params": p}, x, length).items() if k in names})
+  want, got = without(params(), data(), LENGTH), apply()(params(), data(), LENGTH)
+  for name in names:
+    np.testing.assert_array_equal(got[name], want[name])
+
+
 def test_initial_values_are_those_of_pytorch():
   dim, hidden = 64, 96
   model = TransformerEncoder(layers=1, heads=4, feed_forward=hidden)

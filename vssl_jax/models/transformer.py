@@ -24,7 +24,7 @@ class SelfAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x, mask, *, train: bool):
-    """`x` [B, T, D], `mask` [B, T] bool -> [B, T, D]."""
+    """`x` [B, T, D], `mask` [B, T] bool -> [B, T, D], probabilities [B, heads, T, T]."""
     dim = x.shape[-1]
     if dim % self.heads:
       raise ValueError(f"heads={self.heads} does not divide the feature size {dim}")
@@ -37,10 +37,11 @@ class SelfAttention(nn.Module):
     scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
     weights = nn.softmax(scores, axis=-1)
     self.sow("intermediates", "attention", weights)
-    weights = nn.Dropout(self.dropout, deterministic=not train)(weights).astype(self.dtype)
-    out = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape)
+    kept = nn.Dropout(self.dropout, deterministic=not train)(weights).astype(self.dtype)
+    out = jnp.einsum("bhqk,bkhd->bqhd", kept, v).reshape(x.shape)
     out_init = uniform(dim**-0.5)
-    return nn.Dense(dim, kernel_init=out_init, dtype=self.dtype, name="out_proj")(out)
+    out = nn.Dense(dim, kernel_init=out_init, dtype=self.dtype, name="out_proj")(out)
+    return out, weights
 
 
 class EncoderLayer(nn.Module):
@@ -53,18 +54,19 @@ class EncoderLayer(nn.Module):
 
   @nn.compact
   def __call__(self, x, mask, *, train: bool):
-    """`x` [B, T, D], `mask` [B, T] bool -> [B, T, D]."""
+    """`x` [B, T, D], `mask` [B, T] bool -> [B, T, D], probabilities [B, heads, T, T]."""
     dim = x.shape[-1]
 
     def drop(a):
       return nn.Dropout(self.dropout, deterministic=not train)(a)
 
     attend = SelfAttention(self.heads, self.dropout, self.dtype, name="self_attn")
-    x = nn.LayerNorm(epsilon=1e-5, name="norm1")(x + drop(attend(x, mask, train=train)))
+    attended, weights = attend(x, mask, train=train)
+    x = nn.LayerNorm(epsilon=1e-5, name="norm1")(x + drop(attended))
     first = linear(self.feed_forward, dim, dtype=self.dtype, name="linear1")
     second = linear(dim, self.feed_forward, dtype=self.dtype, name="linear2")
     out = second(drop(nn.relu(first(x))))
-    return nn.LayerNorm(epsilon=1e-5, name="norm2")(x + drop(out))
+    return nn.LayerNorm(epsilon=1e-5, name="norm2")(x + drop(out)), weights
 
 
 class TransformerEncoder(nn.Module):
@@ -90,15 +92,32 @@ class TransformerEncoder(nn.Module):
 
     Returns:
       dict: `video` [B, D] unit vectors, the mean over valid frames of the encoder's output;
-      `frames` [B, T, D] unit vectors, zero at padding; `length` [B] int32, how many are valid.
+      `frames` [B, T, D] unit vectors, zero at padding; `length` [B] int32, how many are valid;
+      `attention` [B, T], what the last layer attends to, see `received`.
     """
     mask = jnp.arange(x.shape[1])[None, :] < length[:, None]
     y = jnp.where(mask[..., None], x, 0)  # a weight of 0 does not stop a NaN
     for i in range(self.layers):
       layer = EncoderLayer(self.heads, self.feed_forward, self.dropout, self.dtype,
                            name=f"layers_{i}")
-      y = layer(y, mask, train=train)
-    return pool(y, mask)
+      y, weights = layer(y, mask, train=train)
+    return pool(y, mask) | {"attention": received(weights, mask)}
+
+
+def received(weights: jax.Array, mask: jax.Array) -> jax.Array:
+  """The attention that each frame receives, the mean over heads and valid queries (tca spec 12.3).
+
+  Args:
+    weights: [B, heads, T, T], probabilities over the last axis, zero at padded keys.
+    mask: [B, T] bool.
+
+  Returns:
+    [B, T] float32: sums to 1 over valid frames, zero at padding and where no frame is valid.
+  """
+  queries = mask[:, None, :, None]
+  total = jnp.sum(jnp.where(queries, weights, 0.0), axis=(1, 2))
+  count = jnp.maximum(jnp.sum(mask, axis=1), 1) * weights.shape[1]
+  return jnp.where(mask, total / count[:, None], 0.0)
 
 
 def pool(y: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:

@@ -1,0 +1,229 @@
+"""Ablation tables: which runs they need, and what the runs' results say.
+
+A config file's `sweep(name)` yields `Table`s. Each row is the config with some values changed, run
+once for each seed; a table says which directions are expected, and each is tested.
+"""
+
+import copy
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments import cli
+from experiments.registry import nearest
+from vssl_jax.metrics.paired import difference
+from vssl_jax.types import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """One table of a sweep.
+
+  Attributes:
+    name: short, for --sweep.
+    title: what is varied.
+    rows: name -> values by dotted key ("method.args.loss"); {} is the config as it is.
+    expected: directions such as ("transformer", ">", "gru"), between rows.
+    by: "row", or "similarity": there is one row, and its similarities are what is compared.
+    similarity: by which rows are compared where directions are tested.
+    note: a sentence below the table, for example where the directions come from.
+  """
+
+  name: str
+  title: str
+  rows: Mapping[str, Mapping[str, Any]]
+  expected: Sequence[tuple[str, str, str]] = ()
+  by: str = "row"
+  similarity: str = "cosine"
+  note: str = ""
+
+  def __post_init__(self):
+    if self.by not in ("row", "similarity") or (self.by == "similarity" and len(self.rows) != 1):
+      raise ValueError(f"table {self.name!r}: by is 'row', or 'similarity' with one row")
+    for a, sign, b in self.expected:
+      unknown = {a, b}.difference(self.rows) if self.by == "row" else ()
+      if sign not in (">", "<") or unknown:
+        raise ValueError(f"table {self.name!r}: {a!r} {sign} {b!r} should relate two of its rows, "
+                         f"{', '.join(self.rows)}, by > or <")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One training run: where, with which config, for which row (of the first table that has it)."""
+
+  folder: pathlib.Path
+  config: Any
+  row: int
+  name: str
+  seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+  """What a run found: "task/similarity" -> query -> average precision; and how long it took."""
+
+  precision: Mapping[str, Mapping[str, float]]
+  minutes: float
+
+
+def pick(tables: list[Table], name: str) -> list[Table]:
+  """For a config file's `sweep(name)`: the table of that name, or all for ""; ConfigError."""
+  chosen = [t for t in tables if name in ("", t.name)]
+  if not chosen:
+    raise ConfigError(f"no such table{nearest(name, [t.name for t in tables])}")
+  return chosen
+
+
+def change(config, values: Mapping[str, Any], where: str):
+  """A locked copy of a config with values changed by dotted key; ConfigError names a wrong one."""
+  changed = copy.deepcopy(config)
+  for name, value in values.items():
+    cli.check_key(changed, name, f"{where}: {name}")
+    *groups, key = name.split(".")
+    node = changed
+    for group in groups:
+      node = node[group]
+    try:
+      node[key] = value
+    except (TypeError, ValueError) as e:
+      raise ConfigError(f"{where}: {name}={value!r}: {cli.one_line(e)}") from e
+  return changed.lock()
+
+
+def plan(config, tables: Iterable[Table], seeds: int,
+         workdir: pathlib.Path) -> tuple[list[Run], dict]:
+  """The runs that tables need, equal configs once, all rows of a seed before those of the next.
+
+  A run's folder is named by a hash of its config, so that it is found again whatever tables are
+  asked for.
+
+  Returns:
+    the runs; and (table, row) -> folders, one a seed.
+  """
+  runs, folders = {}, {}
+  for number in range(seeds):
+    rows = {}
+    for table in tables:
+      for row, values in table.rows.items():
+        where = f"sweep {table.name!r}, row {row!r}"
+        seed = config.seed + number
+        run = change(config, {"seed": seed, **values}, where)
+        folder = workdir / f"seed{run.seed}-{cli.digest(run)}"
+        rows.setdefault(folder, len(rows) + 1)
+        runs.setdefault(folder, Run(folder, run, rows[folder], f"{table.name}: {row}", run.seed))
+        folders.setdefault((table.name, row), []).append(folder)
+  return list(runs.values()), folders
+
+
+def read(folder: pathlib.Path) -> Measured | None:
+  """The results of a run's last row, the trained model's; None where it isn't finished."""
+  file = folder / "results.json"
+  if not file.is_file():
+    return None
+  try:
+    found = json.loads(file.read_text())
+    return Measured(list(found["rows"].values())[-1]["average_precision"], found["minutes"])
+  except (ValueError, KeyError, IndexError) as e:
+    raise ConfigError(f"{file} is damaged; delete {folder} to run it again") from e
+
+
+def summarise(table: Table, results: Mapping[str, Mapping[int, Measured]]) -> dict:
+  """A table's numbers, as they go into tables.json.
+
+  Args:
+    results: row -> seed -> what was measured, for the runs that are finished.
+
+  Returns:
+    dict: `rows`: name -> column -> {"mean", "std", "seeds"}, std being that of a sample of seeds,
+    None for one seed; `expected`: a list of tests; `minutes` of all runs; `name`, `title`, `note`.
+  """
+  measured = _by_similarity(table, results) if table.by == "similarity" else results
+  rows = {}
+  for name, by_seed in measured.items():
+    columns = {}
+    for column in next(iter(by_seed.values())).precision if by_seed else ():
+      means = [float(np.mean(list(m.precision[column].values()))) for m in by_seed.values()]
+      std = float(np.std(means, ddof=1)) if len(means) > 1 else None
+      columns[column] = {"mean": float(np.mean(means)), "std": std, "seeds": sorted(by_seed)}
+    rows[name] = columns
+  tests = [test for claim in table.expected for test in _test(table, claim, measured)]
+  return {"name": table.name, "title": table.title, "note": table.note, "rows": rows,
+          "expected": tests, "minutes": sum(m.minutes for r in results.values()
+                                            for m in r.values())}
+
+
+def _by_similarity(table: Table, results) -> dict[str, dict[int, Measured]]:
+  """The one row's similarities as rows of their own, and tasks as columns."""
+  (row,), out = table.rows, {}
+  for seed, found in results.get(row, {}).items():
+    for column, values in found.precision.items():
+      task, _, name = column.partition("/")
+      cell = out.setdefault(name, {}).setdefault(seed, Measured({}, found.minutes))
+      cell.precision[task] = values
+  return out
+
+
+def _test(table: Table, claim: tuple[str, str, str], measured) -> list[dict]:
+  """One test a task: the difference that the claim is about, and whether it holds."""
+  a, sign, b = claim
+  better, worse = (a, b) if sign == ">" else (b, a)
+  seeds = sorted(measured.get(better, {}).keys() & measured.get(worse, {}).keys())
+  base = {"claim": f"{a} {sign} {b}"}
+  if not seeds:
+    return [base | {"verdict": "not measured"}]
+  tests = []
+  for column in measured[better][seeds[0]].precision:
+    if table.by == "row" and column.partition("/")[2] != table.similarity:
+      continue
+    x, y = ([measured[name][s].precision[column] for s in seeds] for name in (better, worse))
+    queries = sorted(set.intersection(*map(set, x + y)))
+    if not queries:
+      continue
+    values = [np.array([[by_query[q] for q in queries] for by_query in part]) for part in (x, y)]
+    mean, low, high = difference(*values)
+    verdict = "holds" if low > 0 else "doesn't hold" if high < 0 else "within noise"
+    tests.append(base | {"column": column, "difference": mean, "low": low, "high": high,
+                         "seeds": len(seeds), "queries": len(queries), "verdict": verdict})
+  return tests
+
+
+def markdown(summary: dict) -> str:
+  """A table's summary as Markdown: mean ± standard deviation, the best of a column in bold."""
+  rows = summary["rows"]
+  columns = list(dict.fromkeys(c for row in rows.values() for c in row))
+  best = {c: max(row[c]["mean"] for row in rows.values() if c in row) for c in columns}
+  heads = [c.replace("/", " ").replace("_", " ") for c in columns]
+  lines = [f"## {summary['title']}", "", "| " + " | ".join(["", *heads, "seeds"]) + " |",
+           "|---" * (len(columns) + 2) + "|"]
+  for name, row in rows.items():
+    cells = [_cell(row.get(c), best[c]) for c in columns]
+    count = max((len(cell["seeds"]) for cell in row.values()), default=0)
+    lines.append("| " + " | ".join([name, *cells, str(count)]) + " |")
+  by_claim = {}
+  for test in summary["expected"]:
+    by_claim.setdefault(test["claim"], []).append(_told(test))
+  if by_claim:
+    lines += ["", "Expected from the paper (difference of mAP, 95% interval):", ""]
+    lines += [f"- {claim}: {'; '.join(told)}" for claim, told in by_claim.items()]
+  if summary["note"]:
+    lines += ["", summary["note"]]
+  return "\n".join([*lines, "", f"{summary['minutes']:.1f} minutes of runs."])
+
+
+def _cell(cell: dict | None, best: float) -> str:
+  if cell is None:
+    return "-"
+  text = f"{cell['mean']:.3f}" + ("" if cell["std"] is None else f" ± {cell['std']:.3f}")
+  return f"**{text}**" if cell["mean"] == best else text
+
+
+def _told(test: dict) -> str:
+  if "column" not in test:
+    return test["verdict"]
+  column = test["column"].replace("/", " ").replace("_", " ")
+  return (f"{column} {test['verdict']} ({test['difference']:+.3f}, {test['low']:+.3f} to "
+          f"{test['high']:+.3f})")
