@@ -1,6 +1,7 @@
 """TCA: near-duplicate and incident video retrieval.
 
   python -m experiments.run --config=experiments/tca.py                the embedded data set
+  python -m experiments.run --config=experiments/tca.py:label_free     the same without labels
   python -m experiments.run --config=experiments/tca.py:folder --config.data.root=DIR
   python -m experiments.run --config=experiments/tca.py:vcdb           the paper's recipe
 
@@ -15,8 +16,8 @@ from vssl_jax.types import ConfigError
 
 
 def get_config(preset: str = "") -> ml_collections.ConfigDict:
-  """The config of a preset: "" (embedded), "folder" or "vcdb"."""
-  presets = {"": embedded, "folder": folder, "vcdb": vcdb}
+  """The config of a preset: "" (embedded), "label_free", "folder" or "vcdb"."""
+  presets = {"": embedded, "label_free": label_free, "folder": folder, "vcdb": vcdb}
   if preset not in presets:
     raise ConfigError(f"experiments/tca.py has no preset {preset!r}; there are: "
                       f"{', '.join(p for p in presets if p)}, and none for the embedded default")
@@ -78,6 +79,13 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   c.method.args.update(heads=4, feed_forward=256, bank_size=1024)
   c.optim.update(learning_rate=3e-4)
   c.train.update(steps=500, batch=32, eval_every=125, checkpoint_every=125)
+
+
+def label_free(c: ml_collections.ConfigDict) -> None:
+  """The embedded data set without its labels, in the manner of S2VS (beyond the paper)."""
+  embedded(c)
+  c.data.update(labels=False, n_edits=2)
+  c.method.args.update(loss="info_nce")
 
 
 def folder(c: ml_collections.ConfigDict) -> None:

@@ -238,7 +238,8 @@ def _export_embed(model: Model, state, path: pathlib.Path) -> pathlib.Path:
        "length": export.Input(("b",), "int32", "true number of frames, at least 1")},
       outputs={"video": "unit vector of a video: compare by dot product",
                "frames": "unit vectors of its frames, zero at padding: compare by Chamfer",
-               "length": "how many of them are valid"},
+               "length": "how many of them are valid",
+               "weights": "how much each frame counts in video, 0 to 1"},
       normalisation="descriptors come whitened and of unit length from frames.jaxexport",
       about=f"{model.config.method.name} trained on {model.config.data.name}, "
             f"step {int(state.step)}")
