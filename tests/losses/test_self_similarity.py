@@ -107,7 +107,7 @@ def test_half_precision_is_widened_before_anything_else():
 
 
 def test_split_over_devices():
-  s, s_n, mask = (np.concatenate([a, a])[:8] for a in draw(3))
+  _, s_n, mask = (np.concatenate([a, a])[:8] for a in draw(3))
   parts = [a.reshape(4, 2, *a.shape[1:]) for a in (s_n, mask)]
   split = jax.pmap(ours.hardest_negative, devices=jax.devices()[:4])(*parts)
   np.testing.assert_allclose(np.asarray(split).reshape(8), ours.hardest_negative(s_n, mask),

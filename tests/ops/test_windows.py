@@ -12,7 +12,7 @@ splice = jax.jit(windows.splice, static_argnames=("rate", "share"))
 
 
 def numbered(seed, first, size=T):
-  """Frames [B, size, 2] that carry row and number; NaN beyond lengths, which may exceed the size."""
+  """Frames [B, size, 2] that carry row and number; NaN beyond lengths, some above the size."""
   length = np.random.default_rng(seed).integers(1, size + 3, B).astype(np.int32)
   x = np.stack(np.meshgrid(np.arange(B), first + np.arange(size), indexing="ij"), -1)
   inside = np.arange(size) < length[:, None]

@@ -69,7 +69,7 @@ def make(*, layers: int = 1, heads: int = 8, feed_forward: int = 2048, dropout: 
 
   Beyond the paper, and off by default:
     level: what the losses compare: "video" descriptors, "frame" descriptors by symmetric Chamfer
-      inside the batch (bank_size=0), or "both", the two losses' sum.
+      inside the batch, negatives with gradient (bank_size=0), or "both", the two losses' sum.
     self_similarity, hard_negative: weights of S2VS's terms (`losses.self_similarity`). A video is
       compared with itself as encoded a second time, from a random share `self_keep` of its frames.
     frame_weights: learn a weight for each frame of a video; `embed` gives `weights` [B, T] too.
@@ -85,9 +85,10 @@ def make(*, layers: int = 1, heads: int = 8, feed_forward: int = 2048, dropout: 
          bank_size=bank_size, momentum=momentum, gamma=gamma, margin=margin)
   if tau <= 0:
     raise ConfigError(f"method.args.tau={tau} must be above 0")
-  options.check(level=level, bank_size=bank_size, dropout=dropout, self_similarity=self_similarity,
-                hard_negative=hard_negative, self_keep=self_keep, frame_weights=frame_weights,
-                suppression=suppression, splice=splice, splice_share=splice_share)
+  options.check(level=level, loss=loss, bank_size=bank_size, dropout=dropout,
+                self_similarity=self_similarity, hard_negative=hard_negative, self_keep=self_keep,
+                frame_weights=frame_weights, suppression=suppression, splice=splice,
+                splice_share=splice_share)
   objective = _loss(loss, tau, gamma, margin)
   model = TransformerEncoder(layers, heads, feed_forward, dropout, jnp.dtype(dtype))
   if frame_weights:

@@ -14,7 +14,7 @@ SHARES = {  # name -> which values it may have
     "splice_share": ("above 0 and below 1", lambda v: 0 < v < 1)}
 
 
-def check(*, level: str, bank_size: int, dropout: float, frame_weights: bool,
+def check(*, level: str, loss: str, bank_size: int, dropout: float, frame_weights: bool,
           **numbers: float) -> None:
   """Raises ConfigError where options are out of range or don't go together."""
   for name, value in numbers.items():
@@ -23,6 +23,9 @@ def check(*, level: str, bank_size: int, dropout: float, frame_weights: bool,
       raise ConfigError(f"method.args.{name}={value} must be {limits}")
   if level not in LEVELS:
     raise ConfigError(f"method.args.level={level!r} is unknown; choose one of {', '.join(LEVELS)}")
+  if level != "video" and loss == "released_circle":
+    raise ConfigError(f"method.args.level={level!r} leaves out related videos, which "
+                      "loss='released_circle' can't; use another loss, or level='video'")
   if level == "frame" and bank_size:
     raise ConfigError(f"method.args.level='frame' compares the step's own videos only, and the "
                       f"bank of {bank_size} would lie idle; set bank_size=0, or level='both'")
