@@ -59,7 +59,8 @@ def base() -> ml_collections.ConfigDict:
       layers=1, heads=8, feed_forward=2048, dropout=0.2, loss="circle", tau=0.07, gamma=256.0,
       margin=0.25, bank_size=4096, momentum=0.0, positive_gradient=False, filled_only=False,
       dtype="float32", level="video", self_similarity=0.0, hard_negative=0.0, self_keep=0.7,
-      frame_weights=False, suppression=0.0, splice=0.0, splice_share=0.5))
+      frame_weights=False, suppression=0.0, splice=0.0, splice_share=0.5,
+      recurring=0.0))
   c.optim = dict(learning_rate=1e-5, schedule="cosine", steps_per_update=1, warmup=0,
                  weight_decay=1e-4, coupled=True, clip=0.0)
   c.train = dict(steps=1000, batch=64, log_every=10, eval_every=0, checkpoint_every=500, keep=2,

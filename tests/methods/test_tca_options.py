@@ -20,7 +20,7 @@ from vssl_jax.types import ConfigError
 
 NCE = dict(loss="info_nce", tau=0.2)
 ALL = NCE | dict(level="both", self_similarity=0.7, hard_negative=0.4, frame_weights=True,
-                 splice=0.8, suppression=2.0)
+                 splice=0.8, suppression=2.0, recurring=0.9)
 GROUPS = dict(anchor=[0, 1, -1, 1], negative=[[0, 5, 2], [-1, 6, 7], [1, 8, -1], [9, 3, 4]])
 
 
@@ -115,6 +115,27 @@ def test_splicing_is_a_change_of_the_batch_and_no_more():
   chex.assert_trees_all_equal(spliced["negative"], batch["negative"])
 
 
+def test_frames_that_unrelated_negatives_show_too_are_irrelevant():
+  batch = make_batch(10, **GROUPS)
+  for side in batch.values():
+    side["x"] /= np.linalg.norm(side["x"], axis=-1, keepdims=True)
+    side["length"][:] = 4
+  x, y = batch["anchor"]["x"], batch["negative"]["x"]
+  y[2, 1, 3] = x[0, 2]  # unrelated, in any row
+  y[3, 2, 0] = x[1, 0]
+  y[0, 0, 1] = x[0, 1]  # of the anchor's own group
+  y[0, 1, 4] = x[2, 3]  # beyond the length
+  want = np.zeros((B, T), bool)
+  want[[0, 1], [2, 0]] = True
+  found = options.irrelevant(batch, None, 0.9999)
+  np.testing.assert_array_equal(found["anchor"], want)
+  assert not found["positive"].any()
+  low = {side: np.arange(B * T).reshape(B, T) % 7 == 0 for side in ("anchor", "positive")}
+  np.testing.assert_array_equal(options.irrelevant(batch, low, 0.9999)["anchor"],
+                                want | low["anchor"])
+  np.testing.assert_array_equal(options.irrelevant(batch, low, 0.0)["positive"], low["positive"])
+
+
 def test_a_steps_key_fixes_all_its_random_choices():
   _, params, aux, step = build(**ALL)
   batch = make_batch(5)
@@ -159,8 +180,8 @@ def test_weights_learn_to_suppress_spliced_frames_traced_once():
   for _ in range(80):
     state, metrics = step(state, placed)
     seen.append({k: float(v) for k, v in metrics.items()})
-  assert abs(seen[0]["weight_own"] - 0.5) < 1e-6 and abs(seen[0]["weight_spliced"] - 0.5) < 1e-6
-  assert seen[-1]["weight_own"] > 0.8 and seen[-1]["weight_spliced"] < 0.2
+  assert abs(seen[0]["weight_own"] - 0.5) < 1e-6 and abs(seen[0]["weight_irrelevant"] - 0.5) < 1e-6
+  assert seen[-1]["weight_own"] > 0.8 and seen[-1]["weight_irrelevant"] < 0.2
   out = method.embed(state.params, {}, {k: batch["anchor"][k] for k in ("x", "length")})
   assert out.keys() == {"video", "frames", "length", "weights"}
 
@@ -175,8 +196,10 @@ def test_weights_learn_to_suppress_spliced_frames_traced_once():
     (dict(splice=1.5), "splice=1.5 must be from 0 to 1"),
     (dict(splice_share=1.0), "splice_share=1.0 must be above 0 and below 1"),
     (dict(self_similarity=1.0, self_keep=1.0, dropout=0.0), "set self_keep below 1"),
-    (dict(suppression=1.0, splice=0.5), "set frame_weights=True and splice above 0"),
-    (dict(suppression=1.0, frame_weights=True), "set frame_weights=True and splice above 0"),
+    (dict(suppression=1.0, splice=0.5), "set frame_weights=True, and splice or recurring"),
+    (dict(suppression=1.0, frame_weights=True), "set frame_weights=True, and splice or recurring"),
+    (dict(recurring=0.8), "recurring=0.8 is for the loss of frame weights"),
+    (dict(recurring=1.1), "recurring=1.1 must be from 0 to 1"),
 ])
 def test_options_that_make_no_sense_are_named(args, text):
   with pytest.raises(ConfigError, match=re.escape(text)):

@@ -94,3 +94,21 @@ def test_a_key_fixes_everything():
              for k in (3, 3, 4))
   np.testing.assert_array_equal(a, b)
   assert not np.array_equal(a, c)
+
+
+def test_recurring_frame_by_frame():
+  rng = np.random.default_rng(9)
+  (x, length), (y, other) = ((rng.standard_normal((n, t, 4)), rng.integers(1, t + 3, n))
+                             for n, t in ((5, 6), (7, 3)))
+  x, y = (np.float32(a / np.linalg.norm(a, axis=-1, keepdims=True)) for a in (x, y))
+  unrelated = rng.random((5, 7)) < 0.6
+  unrelated[4] = False
+  want = np.zeros((5, 6), bool)
+  for i, t in np.ndindex(5, 6):
+    for j, s in np.ndindex(7, 3):
+      fits = t < length[i] and s < other[j] and unrelated[i, j]
+      want[i, t] |= fits and float(x[i, t] @ y[j, s]) >= 0.7
+  x[length[:, None] <= np.arange(6)], y[other[:, None] <= np.arange(3)] = np.nan, np.nan
+  found = windows.recurring(x, length, y, other, unrelated, 0.7)
+  np.testing.assert_array_equal(found, want)
+  assert 0.2 < want.mean() < 0.8 and not want[4].any()

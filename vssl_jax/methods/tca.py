@@ -55,7 +55,7 @@ def make(*, layers: int = 1, heads: int = 8, feed_forward: int = 2048, dropout: 
          filled_only: bool = False, dtype: str = "float32", level: str = "video",
          self_similarity: float = 0.0, hard_negative: float = 0.0, self_keep: float = 0.7,
          frame_weights: bool = False, suppression: float = 0.0, splice: float = 0.0,
-         splice_share: float = 0.5) -> Method:
+         splice_share: float = 0.5, recurring: float = 0.0) -> Method:
   """TCA as three pure functions. Defaults are the paper's final model (tca spec 13).
 
   Args:
@@ -75,7 +75,10 @@ def make(*, layers: int = 1, heads: int = 8, feed_forward: int = 2048, dropout: 
     frame_weights: learn a weight for each frame of a video; `embed` gives `weights` [B, T] too.
     splice: share of anchors and positives that get a run of frames, at most `splice_share` of the
       window, of one of their negatives.
-    suppression: weight of the loss that teaches frame weights which frames were spliced in.
+    suppression: weight of the loss that teaches frame weights to suppress irrelevant frames:
+      those spliced in, and those that recur.
+    recurring: cosine from which on a frame that the step's negatives show too is irrelevant; 0 for
+      none.
 
   A batch is `{"anchor", "positive", "negative"}`, each `{"x", "length", "group"}`:
   x [B, T, D], length [B], group [B] for anchor and positive; [B, M, T, D], [B, M], [B, M] for the
@@ -88,7 +91,7 @@ def make(*, layers: int = 1, heads: int = 8, feed_forward: int = 2048, dropout: 
   options.check(level=level, loss=loss, bank_size=bank_size, dropout=dropout,
                 self_similarity=self_similarity, hard_negative=hard_negative, self_keep=self_keep,
                 frame_weights=frame_weights, suppression=suppression, splice=splice,
-                splice_share=splice_share)
+                splice_share=splice_share, recurring=recurring)
   objective = _loss(loss, tau, gamma, margin)
   model = TransformerEncoder(layers, heads, feed_forward, dropout, jnp.dtype(dtype))
   if frame_weights:
@@ -112,7 +115,7 @@ def make(*, layers: int = 1, heads: int = 8, feed_forward: int = 2048, dropout: 
     return model.apply({"params": params}, x, length, train=True, rngs=rngs)
 
   def loss_fn(params, aux, batch, key):
-    keys = jax.random.split(key, 3)
+    keys, spliced = jax.random.split(key, 3), None
     if splice:
       batch, spliced = options.splice(jax.random.fold_in(key, 3), batch, rate=splice,
                                       share=splice_share)
@@ -146,7 +149,7 @@ def make(*, layers: int = 1, heads: int = 8, feed_forward: int = 2048, dropout: 
       selves = {name: options.self_similarities(part, anchor, level=name) for name in compared}
     value, metrics = _value(objective, compared, selves, self_similarity, hard_negative)
     if suppression:
-      extra, seen = options.suppression(encoded, spliced)
+      extra, seen = options.suppression(encoded, options.irrelevant(batch, spliced, recurring))
       value, metrics = value + suppression * extra, metrics | seen
     metrics["loss"] = value
     if bank_size:

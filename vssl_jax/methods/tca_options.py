@@ -11,6 +11,7 @@ LEVELS = ("video", "frame", "both")
 SHARES = {  # name -> which values it may have
     "self_keep": ("above 0 and at most 1", lambda v: 0 < v <= 1),
     "splice": ("from 0 to 1", lambda v: 0 <= v <= 1),
+    "recurring": ("from 0 to 1", lambda v: 0 <= v <= 1),
     "splice_share": ("above 0 and below 1", lambda v: 0 < v < 1)}
 
 
@@ -32,9 +33,14 @@ def check(*, level: str, loss: str, bank_size: int, dropout: float, frame_weight
   if numbers["self_similarity"] and not dropout and numbers["self_keep"] == 1:
     raise ConfigError("method.args.self_similarity compares two encodings of a video, which "
                       "self_keep=1 and dropout=0 make equal; set self_keep below 1")
-  if numbers["suppression"] and not (frame_weights and numbers["splice"]):
+  known = numbers["splice"] or numbers["recurring"]
+  if numbers["suppression"] and not (frame_weights and known):
     raise ConfigError(f"method.args.suppression={numbers['suppression']} teaches frame weights "
-                      "which frames were spliced in; set frame_weights=True and splice above 0")
+                      "which frames are irrelevant; set frame_weights=True, and splice or recurring "
+                      "above 0")
+  if numbers["recurring"] and not numbers["suppression"]:
+    raise ConfigError(f"method.args.recurring={numbers['recurring']} is for the loss of frame "
+                      "weights; set suppression above 0, or recurring=0")
 
 
 def splice(key: jax.Array, batch, *, rate: float, share: float):
@@ -55,6 +61,25 @@ def splice(key: jax.Array, batch, *, rate: float, share: float):
         negative["x"][:, row], negative["length"][:, row], rate=rate, share=share)
     batch = {**batch, side: {**batch[side], "x": x, "length": length}}
   return batch, spliced
+
+
+def irrelevant(batch, spliced, threshold: float):
+  """Frames that teach frame weights what to suppress, {"anchor", "positive"}, [B, T] bool.
+
+  They are those in `spliced` (None: none were), and with a `threshold` those that the step's
+  unrelated negatives show too: whatever recurs in unrelated videos, such as a title or a black
+  frame, says nothing about this one. It takes no label to see that.
+  """
+  found, negative = {}, batch["negative"]
+  others = negative["x"].reshape(-1, *negative["x"].shape[-2:])
+  for side in ("anchor", "positive"):
+    x, length, group = (batch[side][k] for k in ("x", "length", "group"))
+    found[side] = jnp.zeros(x.shape[:2], bool) if spliced is None else spliced[side]
+    if threshold:
+      unrelated = (negative["group"].reshape(-1) != group[:, None]) | (group[:, None] < 0)
+      found[side] |= windows.recurring(x, length, others, negative["length"].reshape(-1),
+                                       unrelated, threshold)
+  return found
 
 
 def thinned(key: jax.Array, videos, keep: float):
@@ -99,22 +124,23 @@ def self_similarities(part, whole, *, level: str) -> jax.Array:
   return jax.vmap(one)(part["frames"], part["length"], whole["frames"], whole["length"])
 
 
-def suppression(encoded, spliced) -> tuple[jax.Array, dict[str, jax.Array]]:
+def suppression(encoded, low) -> tuple[jax.Array, dict[str, jax.Array]]:
   """The mean of `losses.frame_weights.suppression` over both sides, and what the weights are.
 
   Args:
-    encoded, spliced: {"anchor", "positive"}; encoded has "weight_logits" [B, T] and "length".
+    encoded: {"anchor", "positive"}, each with "weight_logits" [B, T] and "length".
+    low: of `irrelevant`.
   """
   sides = ("anchor", "positive")
   logits = jnp.concatenate([encoded[s]["weight_logits"] for s in sides])
   length = jnp.concatenate([encoded[s]["length"] for s in sides])
   inside = jnp.arange(logits.shape[1]) < length[:, None]
-  irrelevant = jnp.concatenate([spliced[s] for s in sides])
-  value = jnp.mean(weight_losses.suppression(logits, irrelevant, inside))
+  low = jnp.concatenate([low[s] for s in sides])
+  value = jnp.mean(weight_losses.suppression(logits, low, inside))
   weights = jax.nn.sigmoid(logits)
 
   def mean(mask):
     return jnp.sum(jnp.where(mask, weights, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
 
-  return value, {"suppression": value, "weight_spliced": mean(irrelevant & inside),
-                 "weight_own": mean(~irrelevant & inside)}
+  return value, {"suppression": value, "weight_irrelevant": mean(low & inside),
+                 "weight_own": mean(~low & inside)}

@@ -64,6 +64,25 @@ def splice(key: jax.Array, x: jax.Array, length: jax.Array, other: jax.Array,
   return jnp.where(spliced[..., None], guest, mine), new_length, spliced
 
 
+def recurring(x: jax.Array, length: jax.Array, others: jax.Array, other_length: jax.Array,
+              unrelated: jax.Array, threshold: float) -> jax.Array:
+  """Which frames unrelated videos show too: a cosine of at least `threshold` with one of theirs.
+
+  Args:
+    x: [B, T, D] unit vectors, as is others [C, S, D]; length: [B], other_length: [C].
+    unrelated: [B, C] bool.
+
+  Returns:
+    [B, T] bool, False at padding.
+  """
+  chex.assert_shape(unrelated, (x.shape[0], others.shape[0]))
+  inside = jnp.arange(x.shape[1]) < length[:, None]
+  known = jnp.arange(others.shape[1]) < other_length[:, None]
+  x, others = (jnp.where(m[..., None], a, 0) for m, a in ((inside, x), (known, others)))
+  s = jnp.max(jnp.einsum("btd,csd->btcs", x, others), axis=3, where=known, initial=-1.0)
+  return inside & (jnp.max(s, axis=2, where=unrelated[:, None], initial=-1.0) >= threshold)
+
+
 def _take(x: jax.Array, index: jax.Array, mask: jax.Array) -> jax.Array:
   """Frames `index` [B, T'] of `x` [B, T, D], and zeros where `mask` [B, T'] is False."""
   taken = jnp.take_along_axis(x, index[..., None], axis=1)
