@@ -36,8 +36,8 @@ def check(*, level: str, loss: str, bank_size: int, dropout: float, frame_weight
   known = numbers["splice"] or numbers["recurring"]
   if numbers["suppression"] and not (frame_weights and known):
     raise ConfigError(f"method.args.suppression={numbers['suppression']} teaches frame weights "
-                      "which frames are irrelevant; set frame_weights=True, and splice or recurring "
-                      "above 0")
+                      "which frames are irrelevant; set frame_weights=True, and splice or "
+                      "recurring above 0")
   if numbers["recurring"] and not numbers["suppression"]:
     raise ConfigError(f"method.args.recurring={numbers['recurring']} is for the loss of frame "
                       "weights; set suppression above 0, or recurring=0")
