@@ -39,6 +39,42 @@ def temporal_crop(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   return frames[start : start + n]
 
 
+def fast_forward(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Plays 1.6 to 3 times as fast; frames are left out."""
+  n = max(1, round(len(frames) / rng.uniform(1.6, 3)))
+  return frames[np.arange(n) * len(frames) // n]
+
+
+def slow_motion(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Plays 1.6 to 3 times as slowly; frames are repeated."""
+  n = round(len(frames) * rng.uniform(1.6, 3))
+  return frames[np.arange(n) * len(frames) // n]
+
+
+def pause(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Stands still at one frame for 10 to 50 % of the video's length, at least a frame longer."""
+  at, n = rng.integers(len(frames)), max(1, round(len(frames) * rng.uniform(0.1, 0.5)))
+  return np.concatenate([frames[:at], np.repeat(frames[at : at + 1], n, axis=0), frames[at:]])
+
+
+def reverse(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Plays from the end to the beginning."""
+  del rng
+  return frames[::-1]
+
+
+def shuffle(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Cuts into 2 to 6 pieces, loses each with probability 0.2, and shows the others in any order.
+
+  At least one piece stays; order and direction inside a piece do not change.
+  """
+  pieces = np.array_split(np.arange(len(frames)), min(len(frames), int(rng.integers(2, 7))))
+  order = rng.permutation(len(pieces))
+  stay = rng.random(len(pieces)) >= 0.2
+  stay[rng.integers(len(pieces))] = True
+  return frames[np.concatenate([pieces[i] for i in order if stay[i]])]
+
+
 def crop(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   """Cuts out a window of 70 to 95 % of either side."""
   height, width = frames.shape[1:3]
@@ -73,6 +109,21 @@ def flip(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   return frames[:, :, ::-1]
 
 
+def rotate(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Turns by 4 to 15 degrees to either side, with black corners."""
+  angle = rng.uniform(4, 15) * rng.choice([-1, 1])
+  return _per_frame(frames, lambda i: i.rotate(angle, Image.Resampling.BILINEAR))
+
+
+def inset(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Shows the video, 50 to 80 % of its size, on a blurred enlargement of itself."""
+  height, width = frames.shape[1:3]
+  y, x = height // 4, width // 4
+  zoomed = frames[:, y : height - y, x : width - x]
+  behind = gaussian_blur(resize(zoomed, height, width), max(1.0, min(height, width) / 16))
+  return put_onto(frames, behind, rng)
+
+
 def colour(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   """Changes brightness, contrast, gamma, saturation and hue."""
   levels = np.linspace(0, 1, 256) ** np.exp(rng.uniform(-0.35, 0.35))
@@ -85,6 +136,20 @@ def colour(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def grey(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   """Takes 80 to 100 % of the colour away."""
   return _mix(frames, _hue_matrix(0, rng.uniform(0, 0.2)))
+
+
+def posterise(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Keeps 4 to 8 levels of every colour."""
+  step = 255 / (int(rng.integers(4, 9)) - 1)
+  table = np.rint(np.rint(np.arange(256) / step) * step).astype(np.uint8)
+  return table[frames]
+
+
+def sharpen(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Raises edges by 100 to 300 % over a radius of 1.5 % of the shorter side, at least a pixel."""
+  radius = max(1.0, 0.015 * min(frames.shape[1:3]))
+  mask = ImageFilter.UnsharpMask(radius, int(rng.integers(100, 301)), threshold=0)
+  return _per_frame(frames, lambda image: image.filter(mask))
 
 
 def blur(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -135,6 +200,24 @@ def logo(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   return _overlay(frames, layer)
 
 
+def emoji(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Sticks one to three round faces anywhere onto the picture."""
+  height, width = frames.shape[1:3]
+  layer = Image.new("RGBA", (width, height))
+  pen = ImageDraw.Draw(layer)
+  for _ in range(int(rng.integers(1, 4))):
+    r = max(1.0, min(height, width) * rng.uniform(0.06, 0.14))
+    x, y = rng.uniform(0.1, 0.9, 2) * (width, height)
+    skin = (255, int(rng.integers(150, 230)), int(rng.integers(40, 120)), 255)
+    pen.ellipse((x - r, y - r, x + r, y + r), skin, (90, 50, 0, 255))
+    for side in (-1, 1):
+      eye = x + 0.38 * side * r
+      pen.ellipse((eye - r / 7, y - 0.45 * r, eye + r / 7, y - 0.1 * r), (40, 20, 0, 255))
+    mouth = (0, 180) if rng.random() < 0.7 else (180, 360)
+    pen.chord((x - r / 2, y, x + r / 2, y + 0.6 * r), *mouth, (120, 20, 20, 255))
+  return _overlay(frames, layer)
+
+
 def reencode(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   """Encodes as H.264 at low quality (crf 30 to 42) and decodes again."""
   height, width = frames.shape[1:3]
@@ -144,18 +227,31 @@ def reencode(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 # In the order in which `random_edit` applies them: what a player shows, then where, then how.
 EDITS: dict[str, Edit] = {
-  "speed": speed, "drop_frames": drop_frames, "temporal_crop": temporal_crop,
-  "flip": flip, "crop": crop, "rescale": rescale, "border": border,
-  "colour": colour, "grey": grey, "blur": blur, "noise": noise,
-  "text": text, "logo": logo, "reencode": reencode,
+  "speed": speed, "fast_forward": fast_forward, "slow_motion": slow_motion,
+  "drop_frames": drop_frames, "temporal_crop": temporal_crop, "shuffle": shuffle,
+  "reverse": reverse, "pause": pause,
+  "flip": flip, "crop": crop, "rescale": rescale, "rotate": rotate, "border": border,
+  "colour": colour, "grey": grey, "posterise": posterise, "sharpen": sharpen, "blur": blur,
+  "noise": noise, "inset": inset, "text": text, "logo": logo, "emoji": emoji,
+  "reencode": reencode,
 }  # fmt: skip
+
+# What `random_edit` chooses from by default. Drawn data sets and stored features depend on it: it
+# must not grow with `EDITS`.
+USUAL = ("speed", "drop_frames", "temporal_crop", "flip", "crop", "rescale", "border", "colour",
+         "grey", "blur", "noise", "text", "logo", "reencode")  # fmt: skip
+
+# `Record.edit_strength` -> arguments of `random_edit`. "strong" is in the manner of S2VS, which
+# learns from two heavily edited copies of every video: order and speed of time, geometry, colour,
+# overlays, video in video.
+STRENGTHS: dict[str, dict] = {"": {}, "strong": {"n": (3, 6), "names": tuple(EDITS)}}
 
 
 def random_edit(
   frames: np.ndarray,
   seed: int,
   n: tuple[int, int] = (2, 4),
-  names: Sequence[str] = tuple(EDITS),
+  names: Sequence[str] = USUAL,
 ) -> np.ndarray:
   """Applies a few different edits.
 
@@ -193,6 +289,26 @@ def insert_into(frames: np.ndarray, other: np.ndarray, rng: np.random.Generator)
   at = rng.integers(len(other) + 1)
   host = resize(other, *frames.shape[1:3])
   return np.concatenate([host[:at], frames[start : start + n], host[at:]])
+
+
+def put_onto(frames: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Shows a video small (50 to 80 % of either side), somewhere on another video.
+
+  Args:
+    frames: the video to show, uint8 [T, H, W, 3].
+    other: the video behind it, uint8 [T2, H2, W2, 3]; resized to H x W, repeated or cut to T.
+    rng: drawn from.
+
+  Returns:
+    uint8 [T, H, W, 3].
+  """
+  height, width = frames.shape[1:3]
+  share = rng.uniform(0.5, 0.8)
+  h, w = max(1, round(height * share)), max(1, round(width * share))
+  y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
+  out = resize(other, height, width)[np.arange(len(frames)) % len(other)]
+  out[:, y : y + h, x : x + w] = resize(frames, h, w)
+  return out
 
 
 def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:

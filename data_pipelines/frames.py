@@ -79,7 +79,7 @@ def read_frames(video: Record, choose: Callable[..., np.ndarray], short_side: in
     if video.edit_seed is None:
       return reader.frames(indices, short_side, crop=crop, interpolation="bicubic")
     frames = reader.frames(indices, short_side, interpolation="bicubic")
-  frames = edits.random_edit(frames, video.edit_seed)
+  frames = edits.random_edit(frames, video.edit_seed, **edits.STRENGTHS[video.edit_strength])
   return np.array(picture.centre_crop(picture.resize(frames, short_side, "bicubic"), crop))
 
 

@@ -32,6 +32,7 @@ class Record:
       "numbers" int64 [T], numbers of the frames in the video that they were taken from.
     edit_seed: None, or the seed of a random edit (`edits.random_edit`) applied to the frames
       after decoding, which makes this record a near-duplicate of the same video without it.
+    edit_strength: of that edit, a key of `edits.STRENGTHS`: "" or "strong".
   """
 
   id: str
@@ -46,6 +47,7 @@ class Record:
   masks: tuple[str | bytes, ...] = ()
   truth: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, compare=False)
   edit_seed: int | None = None
+  edit_strength: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

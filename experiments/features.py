@@ -286,7 +286,8 @@ def settings_digest(config) -> str:
 
 def key(video: Record) -> str:
   """A name for what a video shows: its file as it is now, the part, the edit."""
-  return digest(_file_state(video.video), video.start, video.end, video.edit_seed)
+  strength = [video.edit_strength] if video.edit_strength else []  # what was stored before has none
+  return digest(_file_state(video.video), video.start, video.end, video.edit_seed, *strength)
 
 
 def digest(*parts) -> str:

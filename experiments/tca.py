@@ -1,6 +1,7 @@
 r"""TCA: near-duplicate and incident video retrieval.
 
   python -m experiments.run --config=experiments/tca.py                the embedded data set
+  python -m experiments.run --config=experiments/tca.py:label_free     the same without labels
   python -m experiments.run --config=experiments/tca.py:folder --config.data.root=DIR
   python -m experiments.run --config=experiments/tca.py:vcdb           the paper's recipe
   python -m experiments.run --config=experiments/tca.py:comparator     learned similarity of frames
@@ -30,10 +31,10 @@ from vssl_jax.types import ConfigError
 
 
 def get_config(preset: str = "") -> ml_collections.ConfigDict:
-  """The config of a preset: "" (embedded), "folder", "vcdb", "comparator", "visil", or one that is
-  only evaluated on."""
-  presets = {"": embedded, "folder": folder, "vcdb": vcdb, "comparator": comparator,
-             "visil": visil, "fivr": fivr, "cc_web_video": cc_web_video, "evve": evve}
+  """The config of a preset; "" is the embedded default."""
+  presets = {"": embedded, "label_free": label_free, "folder": folder, "vcdb": vcdb,
+             "comparator": comparator, "visil": visil, "fivr": fivr, "cc_web_video": cc_web_video,
+             "evve": evve}
   if preset not in presets:
     raise ConfigError(f"experiments/tca.py has no preset {preset!r}; there are: "
                       f"{', '.join(p for p in presets if p)}, and none for the embedded default")
@@ -74,7 +75,9 @@ def base() -> ml_collections.ConfigDict:
   c.pairs = dict(length=64, negatives=16, sampling="window")
   c.method = dict(name="tca", args=dict(
       aggregator="transformer", loss="circle", tau=0.07, gamma=256.0, margin=0.25, bank_size=4096,
-      momentum=0.0, positive_gradient=False, filled_only=False, dtype="float32"))
+      momentum=0.0, positive_gradient=False, filled_only=False, dtype="float32",
+      level="video", self_similarity=0.0, hard_negative=0.0, self_keep=0.7, frame_weights=False,
+      suppression=0.0, splice=0.0, splice_share=0.5, recurring=0.0))
   c.method.args.aggregators = dict(
       transformer=dict(layers=1, heads=8, feed_forward=2048, dropout=0.2),
       netvlad=dict(clusters=256, output=1024, dropout=0.5, reduction=8),
@@ -123,6 +126,13 @@ def visil(c: ml_collections.ConfigDict) -> None:
   comparator(c)
   c.features.update(pooling="l3_imac", short_side=136, crop=136, whiten=128)
   c.method.args.update(regions=4)
+
+
+def label_free(c: ml_collections.ConfigDict) -> None:
+  """The embedded data set without its labels, in the manner of S2VS (beyond the paper)."""
+  embedded(c)
+  c.data.update(labels=False, n_edits=2)
+  c.method.args.update(loss="info_nce")
 
 
 def folder(c: ml_collections.ConfigDict) -> None:

@@ -14,6 +14,7 @@ video is.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import pathlib
 
@@ -103,6 +104,8 @@ def make(
   difficulty: float = 1.0,
   processes: int | None = None,
   progress: bool = True,
+  labels: bool = True,
+  n_edits: int = 2,
 ) -> RetrievalData:
   """Draws the benchmark, or finds it in the cache.
 
@@ -123,6 +126,10 @@ def make(
       distractors resemble queries.
     processes: worker processes; None for one per core, 1 to draw in this process.
     progress: show a progress bar while drawing.
+    labels: train with the families' copies. Without, training sees one video of each family and
+      the background as a pool of unrelated videos, and its pairs are strongly edited copies
+      (`Record.edit_strength`) of the same one. The evaluation stays the same.
+    n_edits: without labels, such copies of each video of the pool, at least 1.
 
   Returns:
     The data set. The database doesn't contain the queries.
@@ -135,7 +142,7 @@ def make(
     seed, size, fps, tuple(map(float, seconds)), n_train_families, n_train_edits, n_background,
     n_queries, tuple(n_per_label), n_distractors, float(difficulty),
   )  # fmt: skip
-  _check(settings)
+  _check(settings, n_edits)
   folder = pathlib.Path(cache_dir).expanduser().absolute() / f"procedural-{_digest(settings)}"
   benchmark = plan(settings)
   if not _complete(folder):
@@ -149,7 +156,8 @@ def make(
         f"data.cache_dir={cache_dir}: {error}. Free some space there or set data.cache_dir to "
         "another folder."
       ) from error
-  return _data(folder, benchmark)
+  data = _data(folder, benchmark)
+  return data if labels else _without_labels(data, benchmark, seed, n_edits)
 
 
 def facts(data: RetrievalData) -> dict[str, Fact]:
@@ -162,7 +170,7 @@ def facts(data: RetrievalData) -> dict[str, Fact]:
   return {id_: Fact(**{n: entry[n] for n in names}) for id_, entry in index["videos"].items()}
 
 
-def _check(settings):
+def _check(settings, n_edits):
   low, high = settings.seconds
   fine = settings.seed >= 0 and settings.size >= 16 and settings.fps >= 1
   if not (fine and 0 < low <= high and settings.difficulty >= 0):
@@ -170,6 +178,8 @@ def _check(settings):
       "seed and difficulty must be at least 0, size at least 16, fps at least 1, and seconds two "
       f"positive numbers in order, not {settings}"
     )
+  if n_edits < 1:
+    raise ValueError(f"n_edits must be at least 1, not {n_edits}")
   if settings.n_queries > MAX_QUERIES:
     raise ValueError(f"n_queries must be at most {MAX_QUERIES}, not {settings.n_queries}")
 
@@ -235,4 +245,23 @@ def _data(folder: pathlib.Path, benchmark: Benchmark) -> RetrievalData:
     database=[i for kind in ("ND", "DS", "CS", "IS", "distractor") for i in by_kind.get(kind, [])],
     annotation=benchmark.annotation,
     note=_NOTE,
+  )
+
+
+def _without_labels(data: RetrievalData, benchmark: Benchmark, seed: int,
+                    n_edits: int) -> RetrievalData:
+  """The same evaluation, with edited copies for training instead of the families'."""
+  pool = [id_ for id_, fact in benchmark.facts.items() if fact.kind in ("train", "background")]
+  seeds = np.random.default_rng([seed, 60]).integers(1 << 31, size=(n_edits, len(pool)))
+  copies = {id_: [Record(f"{id_}#edit{k}", data.videos[id_].video, edit_seed=int(s),
+                         edit_strength="strong") for k, s in enumerate(row, start=1)]
+            for id_, row in zip(pool, seeds.T, strict=True)}  # fmt: skip
+  families = {id_: [id_, *(copy.id for copy in copies[id_])] for id_ in pool}
+  return dataclasses.replace(
+    data,
+    videos=data.videos | {copy.id: copy for row in copies.values() for copy in row},
+    pairs=[pair for ids in families.values() for pair in itertools.combinations(ids, 2)],
+    background=pool,
+    groups={id_: number for number, ids in enumerate(families.values()) for id_ in ids},
+    note=f"{data.note} Training saw no labels: its pairs are edited copies of one video.",
   )

@@ -24,7 +24,7 @@ import json
 
 import numpy as np
 
-from data_pipelines.edits import EDITS
+from data_pipelines.edits import USUAL
 from data_pipelines.render.motion import CAMERAS, MOTIONS
 from data_pipelines.render.scene import SceneSpec
 from data_pipelines.render.stock import N_STOCK
@@ -34,7 +34,7 @@ from data_pipelines.render.video import Shot, StockSpec, VideoPlan
 MAX_QUERIES = len(APPEARANCES) * len(MOTIONS) // 2
 _STOCK_SECONDS = 5.0
 # Copies don't lose the shots that make them copies.
-_STRONG = tuple(name for name in EDITS if name != "temporal_crop")
+_STRONG = tuple(name for name in USUAL if name != "temporal_crop")
 _LIGHT = ("drop_frames", "crop", "rescale", "border", "colour", "blur", "noise", "logo", "reencode")
 
 

@@ -334,7 +334,8 @@ def _export_embed(model: Model, state, path: pathlib.Path) -> pathlib.Path:
                "frames": "unit vectors of its frames, zero at padding (of its clusters, where the "
                          "model is a NetVLAD or NeXtVLAD): compare by Chamfer",
                "length": "how many of them are valid",
-               "attention": "what the last layer attends to: sums to 1 over the valid frames"},
+               "attention": "what the last layer attends to: sums to 1 over the valid frames",
+               "weights": "how much each frame counts in video, 0 to 1"},
       normalisation="descriptors come whitened and of unit length from frames.jaxexport",
       about=f"{model.config.method.name} trained on {model.config.data.name}, "
             f"step {int(state.step)}")

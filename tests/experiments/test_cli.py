@@ -46,7 +46,7 @@ FLAGS = {  # flags -> what the error says
     ("--processes=two",): "--processes=two should be a whole number",
     ("--config=none.py",): "--config=none.py: no such file; there are: experiments/tca.py",
     ("--config", "none.py"): "--config=none.py: no such file; there are: experiments/tca.py",
-    (f"--config={TCA}:foldr",): "has no preset 'foldr'; there are: folder, vcdb, fivr",
+    (f"--config={TCA}:foldr",): "has no preset 'foldr'; there are: label_free, folder, vcdb",
     ("--config.train.steps=3",): "--config.train.steps needs --config=FILE",
     (f"--config={TCA}", "--config.trian.steps=3"): "config has no 'trian'; did you mean 'train'?",
     (f"--config={TCA}", "--config.train.stepz=3"):

@@ -51,8 +51,9 @@ def test_a_video_is_known_by_file_part_and_edit(tmp_path):
   video = Record("v", str(path))
   keys = {features.key(v) for v in (
       video, dataclasses.replace(video, start=1.0), dataclasses.replace(video, end=2.0),
-      dataclasses.replace(video, edit_seed=0))}
-  assert len(keys) == 4
+      dataclasses.replace(video, edit_seed=0),
+      dataclasses.replace(video, edit_seed=0, edit_strength="strong"))}
+  assert len(keys) == 5
   assert features.key(dataclasses.replace(video, id="other name")) == features.key(video)
   path.write_bytes(b"123")
   assert features.key(video) not in keys

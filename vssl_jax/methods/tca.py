@@ -11,7 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax.losses import retrieval
+from vssl_jax.losses import self_similarity as absolute
+from vssl_jax.methods import tca_options as options
 from vssl_jax.models import aggregators as models
+from vssl_jax.models.frame_weights import Weighted
 from vssl_jax.ops import bank as banks
 from vssl_jax.ops import ema
 from vssl_jax.types import ConfigError, Method
@@ -67,7 +70,10 @@ def make(*, aggregator: str = "transformer",
          aggregators: Mapping[str, Mapping[str, Any]] | None = None, loss: str = "circle",
          tau: float = 0.07, gamma: float = 256.0, margin: float = 0.25, bank_size: int = 4096,
          momentum: float = 0.0, positive_gradient: bool = False, filled_only: bool = False,
-         dtype: str = "float32") -> Method:
+         dtype: str = "float32", level: str = "video", self_similarity: float = 0.0,
+         hard_negative: float = 0.0, self_keep: float = 0.7, frame_weights: bool = False,
+         suppression: float = 0.0, splice: float = 0.0, splice_share: float = 0.5,
+         recurring: float = 0.0) -> Method:
   """TCA as three pure functions. Defaults are the paper's final model (tca spec 13).
 
   Args:
@@ -79,6 +85,19 @@ def make(*, aggregator: str = "transformer",
     positive_gradient: let the gradient through the positive too (the paper's Figure 4).
     filled_only: ignore the bank's random initial rows; off in the released code.
     dtype: of the aggregator's matrix products, "float32" or "bfloat16".
+
+  Beyond the paper, and off by default:
+    level: what the losses compare: "video" descriptors, "frame" descriptors by symmetric Chamfer
+      inside the batch, negatives with gradient (bank_size=0), or "both", the two losses' sum.
+    self_similarity, hard_negative: weights of S2VS's terms (`losses.self_similarity`). A video is
+      compared with itself as encoded a second time, from a random share `self_keep` of its frames.
+    frame_weights: learn a weight for each frame of a video; `embed` gives `weights` [B, T] too.
+    splice: share of anchors and positives that get a run of frames, at most `splice_share` of the
+      window, of one of their negatives.
+    suppression: weight of the loss that teaches frame weights to suppress irrelevant frames:
+      those spliced in, and those that recur.
+    recurring: cosine from which on a frame that the step's negatives show too is irrelevant; 0 for
+      none.
 
   A batch is `{"anchor", "positive", "negative"}`, each `{"x", "length", "group"}`:
   x [B, T, D], length [B], group [B] for anchor and positive; [B, M, T, D], [B, M], [B, M] for the
@@ -94,6 +113,13 @@ def make(*, aggregator: str = "transformer",
     raise ConfigError(f"method.args.tau={tau} must be above 0")
   objective = _loss(loss, tau, gamma, margin)
   model = _aggregator(aggregator, aggregators or {}, jnp.dtype(dtype))
+  options.check(aggregator=aggregator, level=level, loss=loss, bank_size=bank_size,
+                dropout=model.dropout, self_similarity=self_similarity,
+                hard_negative=hard_negative, self_keep=self_keep, frame_weights=frame_weights,
+                suppression=suppression, splice=splice, splice_share=splice_share,
+                recurring=recurring)
+  if frame_weights:
+    model = Weighted(model, dtype=jnp.dtype(dtype))
 
   def init(key, batch):
     key_params, key_bank = jax.random.split(key)
@@ -108,39 +134,59 @@ def make(*, aggregator: str = "transformer",
     return params, aux
 
   def encode(params, aux, videos, key):
-    """Unit vectors [N, D], and the running statistics as these videos would leave them."""
+    """What the model gives for N videos, and the running statistics as they would leave them."""
     x, length = videos["x"], videos["length"]
     x, length = x.reshape(-1, *x.shape[-2:]), length.reshape(-1)
     out, moved = model.apply({"params": params, **_statistics(aux)}, x, length, train=True,
                              rngs={"dropout": key}, mutable=["batch_stats"])
-    return out["video"], _statistics(moved)
+    return out, _statistics(moved)
 
-  def loss_fn(params, aux, batch, key):
-    keys = jax.random.split(key, 3)
-    key_params = ema.update(aux["key_params"], params, momentum) if momentum else params
-    z_a, moved = encode(params, aux, batch["anchor"], keys[0])
-    if positive_gradient:
-      z_p, _ = encode(params, aux, batch["positive"], keys[1])
-    else:
-      z_p = jax.lax.stop_gradient(encode(key_params, aux, batch["positive"], keys[1])[0])
-    z_n, _ = encode(key_params if bank_size else params, aux, batch["negative"], keys[2])
-    aux = {**aux, **moved}
-    group_a, group_n = batch["anchor"]["group"], batch["negative"]["group"].reshape(-1)
+  def against(anchor, positive, negative, groups, aux):
+    """Similarities of video descriptors `(s_p, s_n, mask)`, and the bank's next state."""
+    group_a, group_n = groups
     if bank_size:
       bank = aux["bank"]  # as it was before this step's negatives enter
       rows, mask = bank.keys, banks.valid(bank, group_a, filled_only=filled_only)
-      aux = {**aux, "bank": banks.push(bank, z_n, group_n)}
+      after = {"bank": banks.push(bank, negative["video"], group_n)}
     else:
-      rows = z_n
+      rows, after = negative["video"], {}
       mask = (group_n[None, :] != group_a[:, None]) | (group_a[:, None] < 0)
+    s_p = jnp.sum(anchor["video"] * positive["video"], axis=-1)
+    return (s_p, anchor["video"] @ rows.T, mask), after
+
+  def loss_fn(params, aux, batch, key):
+    keys, spliced = jax.random.split(key, 3), None
+    if splice:
+      batch, spliced = options.splice(jax.random.fold_in(key, 3), batch, rate=splice,
+                                      share=splice_share)
+    key_params = params
     if momentum:
-      aux = {**aux, "key_params": jax.lax.stop_gradient(key_params)}
-    s_p, s_n = jnp.sum(z_a * z_p, axis=-1), z_a @ rows.T
-    value = jnp.mean(objective(s_p, s_n, mask))
-    metrics = _metrics(s_p, s_n, mask) | {"loss": value}
+      key_params = jax.lax.stop_gradient(ema.update(aux["key_params"], params, momentum))
+      aux = {**aux, "key_params": key_params}
+    anchor, moved = encode(params, aux, batch["anchor"], keys[0])
+    positive, _ = encode(params if positive_gradient else key_params, aux, batch["positive"],
+                         keys[1])
+    encoded = {"anchor": anchor, "positive": positive}
+    if not positive_gradient:
+      positive = jax.lax.stop_gradient(positive)
+    negative, _ = encode(key_params if bank_size else params, aux, batch["negative"], keys[2])
+    groups = batch["anchor"]["group"], batch["negative"]["group"].reshape(-1)
+    by_video, bank = against(anchor, positive, negative, groups, aux)
+    compared, selves = {"video": by_video} if level != "frame" else {}, {}  # level -> similarities
+    if level != "video":
+      compared["frame"] = options.frame_similarities(anchor, positive, negative, *groups)
+    if self_similarity:
+      thin, again = jax.random.split(jax.random.fold_in(key, 4))
+      part, _ = encode(params, aux, options.thinned(thin, batch["anchor"], self_keep), again)
+      selves = {name: options.self_similarities(part, anchor, level=name) for name in compared}
+    value, metrics = _value(objective, compared, selves, self_similarity, hard_negative)
+    if suppression:
+      extra, seen = options.suppression(encoded, options.irrelevant(batch, spliced, recurring))
+      value, metrics = value + suppression * extra, metrics | seen
+    metrics["loss"] = value
     if bank_size:
-      metrics["bank_filled"] = aux["bank"].filled / bank_size
-    return value, (aux, metrics)
+      metrics["bank_filled"] = bank["bank"].filled / bank_size
+    return value, ({**aux, **moved, **bank}, metrics)
 
   def embed(params, aux, inputs):
     variables = {"params": params, **_statistics(aux)}
@@ -153,6 +199,27 @@ def make(*, aggregator: str = "transformer",
 def _statistics(variables) -> dict[str, Any]:
   """The entry of running statistics, where the aggregator has any."""
   return {"batch_stats": variables["batch_stats"]} if "batch_stats" in variables else {}
+
+
+def _value(objective, compared, selves, self_weight, hard_weight):
+  """The sum of the levels' losses, and their metrics.
+
+  Args:
+    compared: level -> (s_p [B], s_n [B, M], mask [B, M]).
+    selves: level -> [B] similarities of videos to themselves, if `self_weight` isn't 0.
+  """
+  value, metrics = 0.0, {}
+  for level, (s_p, s_n, mask) in compared.items():
+    losses, seen = objective(s_p, s_n, mask), _metrics(s_p, s_n, mask)
+    if self_weight:
+      losses += self_weight * absolute.self_similarity(selves[level])
+      seen["self"] = jnp.mean(selves[level])
+    if hard_weight:
+      losses += hard_weight * absolute.hardest_negative(s_n, mask)
+    value += jnp.mean(losses)
+    prefix = "frame_" if level == "frame" and len(compared) > 1 else ""
+    metrics |= {prefix + name: number for name, number in seen.items()}
+  return value, metrics
 
 
 def _metrics(s_p, s_n, mask) -> dict[str, jax.Array]:

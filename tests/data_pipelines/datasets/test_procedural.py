@@ -76,6 +76,30 @@ def test_records_fit_together(tiny):
   assert "Synthetic" in tiny.note
 
 
+def test_without_labels_training_sees_edits_of_one_video_a_family(tiny):
+  root = str(folder_of(tiny).parent)
+  free, more = (procedural.make(cache_dir=root, progress=False, labels=False, n_edits=n, **TINY)
+                for n in (2, 3))
+  pool = ["train000", "train001", "background000", "background001"]
+  assert free.background == pool and len(free.pairs) == 4 * 3 and len(more.pairs) == 4 * 6
+  for name in ("queries", "database", "annotation"):
+    assert getattr(free, name) == getattr(tiny, name)
+  copies = {"train000_0", "train000_1", "train001_0", "train001_1"}  # the families'
+  assert copies <= set(tiny.train_ids) and not copies & set(free.train_ids)
+  for anchor, positive in free.pairs:
+    assert free.groups[anchor] == free.groups[positive] and anchor != positive
+    assert anchor.split("#")[0] == positive.split("#")[0]
+  assert sorted(set(free.groups.values())) == [0, 1, 2, 3]
+  edited = [free.videos[i] for i in free.train_ids if "#" in i]
+  assert len({v.edit_seed for v in edited}) == len(edited) == 8
+  for video in edited:
+    assert video.video == tiny.videos[video.id.split("#")[0]].video
+    assert video.edit_strength == "strong" and more.videos[video.id] == video
+  assert procedural.facts(free) == procedural.facts(tiny)
+  with pytest.raises(ValueError, match="n_edits must be at least 1"):
+    procedural.make(cache_dir=root, labels=False, n_edits=0, **TINY)
+
+
 def test_files_don_t_depend_on_the_number_of_processes(tiny, tmp_path):
   other = procedural.make(cache_dir=str(tmp_path), processes=2, progress=False, **TINY)
   first, second = contents(folder_of(tiny)), contents(folder_of(other))

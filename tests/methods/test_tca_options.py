@@ -1,0 +1,216 @@
+"""TCA beyond its paper: the terms of S2VS, frame level, frame weights, spliced frames."""
+
+import functools
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.methods.test_tca import KEY, SMALL, B, D, M, T, make_batch
+from tests.reference import losses as reference
+from tests.reference import retrieval as chamfers
+from vssl_jax import optim, parallel, train
+from vssl_jax.methods import tca
+from vssl_jax.methods import tca_options as options
+from vssl_jax.types import ConfigError
+
+NCE = dict(loss="info_nce", tau=0.2)
+ALL = NCE | dict(level="both", self_similarity=0.7, hard_negative=0.4, frame_weights=True,
+                 splice=0.8, suppression=2.0, recurring=0.9)
+GROUPS = dict(anchor=[0, 1, -1, 1], negative=[[0, 5, 2], [-1, 6, 7], [1, 8, -1], [9, 3, 4]])
+
+
+@functools.cache
+def build(**args):
+  method = tca.make(**(SMALL | args))
+  params, aux = jax.jit(method.init)(KEY, make_batch(0))
+  params = jax.tree.map(lambda p: p + 0.1 * jnp.sin(jnp.arange(p.size)).reshape(p.shape), params)
+  return method, params, aux, jax.jit(jax.value_and_grad(method.loss, has_aux=True))
+
+
+def flat(side):
+  return {"x": side["x"].reshape(-1, T, D), "length": side["length"].reshape(-1)}
+
+
+def frames(method, params, side):
+  out = jax.jit(lambda p, v: method.embed(p, {}, v))(params, flat(side))
+  return [f[:n] for f, n in zip(np.float64(out["frames"]), out["length"], strict=True)]
+
+
+@functools.cache
+def frame_case():
+  """A loss at the level of frames, and its similarities one pair at a time."""
+  method, params, aux, step = build(level="frame", bank_size=0, hard_negative=0.5, **NCE)
+  batch = make_batch(1, **GROUPS)
+  (value, (_, metrics)), grad = step(params, aux, batch, KEY)
+  anchor, positive, negative = (frames(method, params, batch[k])
+                                for k in ("anchor", "positive", "negative"))
+  s = np.array([[chamfers.symmetric_chamfer(a, c) for c in positive + negative] for a in anchor])
+  group_a = np.array(GROUPS["anchor"])
+  groups = np.concatenate([group_a, np.reshape(GROUPS["negative"], -1)])
+  mask = (groups != group_a[:, None]) | (group_a[:, None] < 0)
+  mask[range(B), range(B)] = False
+  return value, metrics, grad, s, mask
+
+
+def test_frame_level_compares_by_chamfer_with_all_other_videos_of_the_batch():
+  value, metrics, grad, s, mask = frame_case()
+  assert not mask[1, 3] and not mask[3, 1] and mask[0, 1] and mask.sum() < B * (B * M + B - 1)
+  s_p = np.diagonal(s)
+  nce = functools.partial(reference.info_nce, tau=0.2)
+  hard = [reference.hardest_negative(list(row[keep]), eps=1e-3)
+          for row, keep in zip(s, mask, strict=True)]
+  want = reference.rows(nce, s_p, s, mask).mean() + 0.5 * np.mean(hard)
+  np.testing.assert_allclose(value, want, rtol=1e-5)
+  np.testing.assert_allclose(metrics["positive"], s_p.mean(), atol=1e-5)
+  np.testing.assert_allclose(metrics["hardest"], np.where(mask, s, -1).max(1).mean(), atol=1e-5)
+  assert optax.tree.norm(grad) > 0.01
+
+
+def test_both_levels_add_up_and_video_level_keeps_its_bank():
+  batch = make_batch(2)
+  for side in batch.values():
+    side["length"][:] = T
+  values = {}
+  for level, bank in (("video", 17), ("frame", 0), ("both", 17)):
+    _, params, aux, step = build(level=level, bank_size=bank, hard_negative=0.5, **NCE)
+    (values[level], (aux, metrics)), _ = step(params, aux, batch, KEY)
+  np.testing.assert_allclose(values["both"], values["video"] + values["frame"], rtol=1e-5)
+  assert {"top1", "frame_top1"} <= metrics.keys() and int(aux["bank"].filled) == B * M
+
+
+@pytest.mark.parametrize("level", ["video", "both"])
+def test_self_similarity_is_that_of_two_encodings_and_has_a_gradient(level):
+  """Of one pair, so that the mean similarity in the metrics is its own."""
+  batch = jax.tree.map(lambda a: a[:1], make_batch(3))
+  batch["anchor"]["length"][:] = T
+  (*_, plain), (_, params, aux, step) = (
+      build(level=level, self_similarity=w, self_keep=0.5, **NCE) for w in (0.0, 0.7))
+  (without, _), grad = plain(params, aux, batch, KEY)
+  (value, (_, metrics)), with_term = step(params, aux, batch, KEY)
+  selves = [float(metrics[k]) for k in ("self", "frame_self") if k in metrics]
+  assert len(selves) == (2 if level == "both" else 1) and all(0 < s < 0.999 for s in selves)
+  want = sum(0.7 * reference.absolute(s, eps=1e-3) for s in selves)
+  np.testing.assert_allclose(value - without, want, rtol=1e-3)
+  assert optax.tree.norm(jax.tree.map(jnp.subtract, grad, with_term)) > 1e-3
+
+
+def test_splicing_is_a_change_of_the_batch_and_no_more():
+  (*_, plain), (_, params, aux, step) = build(**NCE), build(splice=1.0, **NCE)
+  batch = make_batch(4)
+  spliced, where = options.splice(jax.random.fold_in(KEY, 3), batch, rate=1.0, share=0.5)
+  got, want = step(params, aux, batch, KEY), plain(params, aux, spliced, KEY)
+  chex.assert_trees_all_close(got, want, rtol=1e-5, atol=1e-6)
+  assert abs(got[0][0] - plain(params, aux, batch, KEY)[0][0]) > 1e-3
+  for side, row in (("anchor", 0), ("positive", -1)):
+    assert where[side].any(axis=1).all()
+    for x, low, other in zip(spliced[side]["x"], where[side], batch["negative"]["x"][:, row],
+                             strict=True):
+      same = (np.asarray(x)[low][:, None] == other[None]).all(-1)
+      assert (same.sum(1) == 1).all()
+  chex.assert_trees_all_equal(spliced["negative"], batch["negative"])
+
+
+def test_frames_that_unrelated_negatives_show_too_are_irrelevant():
+  batch = make_batch(10, **GROUPS)
+  for side in batch.values():
+    side["x"] /= np.linalg.norm(side["x"], axis=-1, keepdims=True)
+    side["length"][:] = 4
+  x, y = batch["anchor"]["x"], batch["negative"]["x"]
+  y[2, 1, 3] = x[0, 2]  # unrelated, in any row
+  y[3, 2, 0] = x[1, 0]
+  y[0, 0, 1] = x[0, 1]  # of the anchor's own group
+  y[0, 1, 4] = x[2, 3]  # beyond the length
+  want = np.zeros((B, T), bool)
+  want[[0, 1], [2, 0]] = True
+  found = options.irrelevant(batch, None, 0.9999)
+  np.testing.assert_array_equal(found["anchor"], want)
+  assert not found["positive"].any()
+  low = {side: np.arange(B * T).reshape(B, T) % 7 == 0 for side in ("anchor", "positive")}
+  np.testing.assert_array_equal(options.irrelevant(batch, low, 0.9999)["anchor"],
+                                want | low["anchor"])
+  np.testing.assert_array_equal(options.irrelevant(batch, low, 0.0)["positive"], low["positive"])
+
+
+def test_a_steps_key_fixes_all_its_random_choices():
+  _, params, aux, step = build(**ALL)
+  batch = make_batch(5)
+  first, again = (step(params, aux, batch, KEY) for _ in range(2))
+  chex.assert_trees_all_equal(first, again)
+  other, _ = step(params, aux, batch, jax.random.key(8))
+  assert abs(other[0] - first[0][0]) > 1e-3
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(first) if x.dtype == jnp.float32)
+  for name, grad in first[1]["weights"]["hidden"].items():
+    assert np.abs(grad).max() > 1e-4, name
+
+
+def test_one_device_and_four_learn_the_same():
+  method, tx, batch = tca.make(**(SMALL | ALL)), optim.make(steps=9, learning_rate=1e-2), {}
+  ends = []
+  for devices in (jax.devices()[:1], jax.devices()[:4]):
+    mesh = parallel.mesh(devices)
+    state = train.init_state(method, tx, make_batch(0), 0, mesh)
+    step = train.make_step(method, tx, mesh)
+    for i in range(3):
+      batch = parallel.place(make_batch(i), mesh)
+      state, metrics = step(state, batch)
+    ends.append(jax.device_get((state.params, metrics)))
+  chex.assert_trees_all_close(*ends, rtol=1e-3, atol=1e-5)
+
+
+def test_weights_learn_to_suppress_spliced_frames_traced_once():
+  """Negatives lie in another half of the space, so there is something to learn."""
+  chex.clear_trace_counter()
+  method = tca.make(**(SMALL | ALL | dict(splice_share=0.4)))
+  method = method._replace(loss=chex.assert_max_traces(method.loss, 1))
+  batch = make_batch(6)
+  for name, side in batch.items():
+    side["x"][..., :D // 2 if name == "negative" else D] *= 0.1
+    side["x"][..., D // 2:] *= 1.0 if name == "negative" else 0.1
+    side["x"] /= np.linalg.norm(side["x"], axis=-1, keepdims=True)
+    side["length"][:] = T
+  tx, mesh = optim.make(steps=80, learning_rate=3e-3, weight_decay=0), parallel.mesh()
+  state = train.init_state(method, tx, batch, 0, mesh)
+  step, placed = train.make_step(method, tx, mesh), parallel.place(batch, mesh)
+  seen = []
+  for _ in range(80):
+    state, metrics = step(state, placed)
+    seen.append({k: float(v) for k, v in metrics.items()})
+  assert abs(seen[0]["weight_own"] - 0.5) < 1e-6 and abs(seen[0]["weight_irrelevant"] - 0.5) < 1e-6
+  assert seen[-1]["weight_own"] > 0.8 and seen[-1]["weight_irrelevant"] < 0.2
+  out = method.embed(state.params, {}, {k: batch["anchor"][k] for k in ("x", "length")})
+  assert out.keys() == {"video", "frames", "length", "weights"}
+
+
+@pytest.mark.parametrize("args, text", [
+    (dict(level="clip"), "level='clip' is unknown; choose one of video, frame, both"),
+    (dict(level="both", loss="released_circle"), "use another loss, or level='video'"),
+    (dict(level="frame"), "set bank_size=0, or level='both'"),
+    (dict(self_similarity=-1.0), "self_similarity=-1.0 must be at least 0"),
+    (dict(hard_negative=-0.1), "hard_negative=-0.1 must be at least 0"),
+    (dict(self_keep=0.0), "self_keep=0.0 must be above 0 and at most 1"),
+    (dict(splice=1.5), "splice=1.5 must be from 0 to 1"),
+    (dict(splice_share=1.0), "splice_share=1.0 must be above 0 and below 1"),
+    (dict(self_similarity=1.0, self_keep=1.0, aggregators=dict(transformer=dict(dropout=0.0))),
+     "set self_keep below 1"),
+    (dict(frame_weights=True, aggregator="netvlad"), "'netvlad' keeps none"),
+    (dict(suppression=1.0, splice=0.5), "set frame_weights=True, and splice or recurring"),
+    (dict(suppression=1.0, frame_weights=True), "set frame_weights=True, and splice or recurring"),
+    (dict(recurring=0.8), "recurring=0.8 is for the loss of frame weights"),
+    (dict(recurring=1.1), "recurring=1.1 must be from 0 to 1"),
+])
+def test_options_that_make_no_sense_are_named(args, text):
+  with pytest.raises(ConfigError, match=re.escape(text)):
+    tca.make(**args)
+
+
+def test_splicing_needs_two_negatives_a_pair():
+  batch = make_batch(7)
+  batch["negative"] = jax.tree.map(lambda a: a[:, :1], batch["negative"])
+  method, params, aux, _ = build(splice=1.0, **NCE)
+  with pytest.raises(ConfigError, match="one for its positive"):
+    method.loss(params, aux, batch, KEY)
