@@ -227,8 +227,8 @@ def check_equal(live: Report, exported: Report) -> float:
 
 def save(path: pathlib.Path, text: str, reports: Mapping[str, Report], **facts) -> None:
   """Writes results.json, whose presence marks the run as finished."""
-  rows = {name: {**r.numbers, "intervals": r.intervals, "average_precision": _per_query(r),
-                 **_per_event(r)} for name, r in reports.items()}
+  rows = {name: {**r.numbers, **_ends(r), "average_precision": _per_query(r), **_per_event(r)}
+          for name, r in reports.items()}
   temporary = path.with_suffix(".tmp")
   temporary.write_text(json.dumps({"text": text, "rows": rows, **facts}, indent=1))
   os.replace(temporary, path)
@@ -236,6 +236,11 @@ def save(path: pathlib.Path, text: str, reports: Mapping[str, Report], **facts) 
 
 def _per_query(report: Report) -> dict:
   return {f"{t}/{s}": r.per_query for s, tasks in report.results.items() for t, r in tasks.items()}
+
+
+def _ends(report: Report) -> dict[str, float]:
+  return {f"{name}_{end}": value for name, interval in report.intervals.items()
+          for end, value in zip(("low", "high"), interval, strict=True)}
 
 
 def _per_event(report: Report) -> dict:

@@ -85,9 +85,9 @@ class Found:
     for name in names:
       values = list(self.row["average_precision"][name].values())
       if not values:  # micro-AP
-        assert 0 < self.row[name] <= 1 and name not in self.row["intervals"]
+        assert 0 < self.row[name] <= 1 and f"{name}_low" not in self.row
         continue
-      low, high = self.row["intervals"][name]
+      low, high = self.row[f"{name}_low"], self.row[f"{name}_high"]
       assert self.row[name] == pytest.approx(np.mean(values))
       assert min(values) - 1e-9 <= low <= self.row[name] <= high <= max(values) + 1e-9
       assert (low < high) == (len(set(values)) > 1)
