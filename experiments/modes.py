@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import shutil
 import time
 
 import jax
@@ -73,13 +74,14 @@ def _fit(task, initial, workdir: pathlib.Path, stop):
           state, step_fn, batches, steps=c.steps, batch=c.batch, mesh=model.mesh,
           log=log, checkpoints=checkpoints, checkpoint_every=c.checkpoint_every,
           log_every=c.log_every, eval_every=c.eval_every, stop=stop,
-          evaluate=lambda s: {f"eval/{k}": v for k, v in task.evaluator(model.embed(s)).items()})
+          evaluate=lambda s: {f"eval/{k}": v for k, v in task.evaluator(
+              model.embed(s), model.score(s)).items()})
 
 
 def measure(task, state, workdir: pathlib.Path, start: float) -> None:
   """The end of a brief run: the trained model's numbers."""
-  name = task.model.trained_name
-  reports = {name: task.evaluator.report(task.model.embed(state))}
+  model, name = task.model, task.model.trained_name
+  reports = {name: task.evaluator.report(model.embed(state), model.score(state))}
   if jax.process_index() == 0:
     minutes = (time.perf_counter() - start) / 60
     results.save(workdir / "results.json", results.table(task, reports), reports,
@@ -90,15 +92,16 @@ def finish(task, initial, state, workdir: pathlib.Path, start: float) -> None:
   """The end of training: evaluation of all rows, export, figures, table."""
   say("evaluating")
   model, trained = task.model, task.model.trained_name
-  embeds = {**task.baselines(initial), trained: model.embed(state)}
-  reports = {name: task.evaluator.report(embed) for name, embed in embeds.items()}
+  rows = {**task.baselines(initial), trained: (model.embed(state), model.score(state))}
+  reports = {name: task.evaluator.report(*row) for name, row in rows.items()}
+  embeds = {name: embed for name, (embed, _) in rows.items()}
   say("exporting, and evaluating what was exported")
   written = [workdir / name for name in ("config.json", "checkpoints", "metrics.jsonl",
                                          "tensorboard")]
   if jax.process_index() == 0:
     written += model.export(state, workdir / "export")
   parallel.barrier("export")
-  exported = task.evaluator.report(model.exported(workdir / "export" / "embed.jaxexport"))
+  exported = task.evaluator.report(*model.exported(workdir / "export" / "embed.jaxexport"))
   difference = results.check_equal(reports[trained], exported)
   page = results.figure(task, reports, embeds)  # all processes: it embeds a pair
   pages, skipped = pictures.draw(task, reports, embeds)
@@ -120,22 +123,26 @@ def evaluate(config, workdir: pathlib.Path, exported: str, elsewhere: bool = Fal
   """
   workflow, model = load(config)
   if exported:
-    name, embed = "exported model", model.exported(pathlib.Path(exported))
+    name, row = "exported model", model.exported(pathlib.Path(exported))
   else:
     step, state = model.newest(workdir)
-    name, embed = f"{model.trained_name}, step {step}", model.embed(state)
+    name, row = f"{model.trained_name}, step {step}", (model.embed(state), model.score(state))
   task = (workflow.Evaluation if elsewhere else workflow.Task)(model, workdir)
-  reports = {name: task.evaluator.report(embed)}
+  folder, scratch = cli.evaluation_folder(config, workdir), None
+  if elsewhere and jax.process_count() == 1:  # may be large: what is embedded and scored is kept
+    scratch = folder / "search"
+    cli.make_folder(scratch, "--workdir")
+  reports = {name: task.evaluator.report(*row, scratch, {"model": name, "file": exported})}
   text = results.table(task, reports)
   say(text)
   if elsewhere and jax.process_index() == 0:
-    folder = cli.evaluation_folder(config, workdir)
-    cli.make_folder(folder, "--workdir")
     with cli.writing(folder):
+      cli.make_folder(folder, "--workdir")
       written = [results.rankings(reports, folder), results.curves(reports, folder),
                  folder / "results.json"]
       results.save(written[-1], text, reports, data=config.data.to_dict(),
                    missing=task.data.missing)
+    shutil.rmtree(folder / "search", ignore_errors=True)
     print("\nWritten:\n" + "\n".join(f"  {p}" for p in written))
 
 

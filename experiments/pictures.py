@@ -8,7 +8,13 @@ import numpy as np
 from data_pipelines import frames as frame_pipeline
 from data_pipelines.render import load_truth
 from data_pipelines.render.draw import truth_path
-from vssl_jax.evaluators import figures, figures_attention, figures_curves, figures_embedding
+from vssl_jax.evaluators import (
+  figures,
+  figures_attention,
+  figures_curves,
+  figures_embedding,
+  protocols,
+)
 from vssl_jax.evaluators.retrieval import Report
 
 VIDEOS = 4  # whose attention is drawn
@@ -46,7 +52,8 @@ def save(pages: Mapping, folder: pathlib.Path) -> list[pathlib.Path]:
 def _curves(task, reports, embeds):
   del task, embeds
   similarity = next(iter(next(iter(reports.values())).scores))
-  curves = {row: figures_curves.report_curves(r, similarity) for row, r in reports.items()}
+  curves = {row: {task: by[similarity] for task, by in protocols.mean_curves(r).items()}
+            for row, r in reports.items()}
   if not all(curves.values()):
     raise NotApplicable("no query has a relevant video")
   return figures_curves.curves_figure(curves, similarity=similarity)

@@ -7,7 +7,7 @@ from vssl_jax.types import ConfigError, PyTree
 
 
 def load(config):
-  """What the file `config.method.weights` holds; see `vssl_jax.convert.tca.Imported`.
+  """What the file `config.method.weights` holds: `params`, `batch_stats`, `settings`, `kind`.
 
   `vssl_jax/convert/NAME.py` reads it, NAME being the method's.
 
@@ -25,10 +25,10 @@ def load(config):
     raise ConfigError(f"method.weights={path}: {e.strerror}") from e
   except ValueError as e:
     raise ConfigError(f"method.weights={path}: {str(e).removeprefix(f'{path}: ')}") from e
-  wanted = config.method.args.aggregator
-  if found.aggregator != wanted:
-    raise ConfigError(f"method.weights={path} holds a {found.aggregator}, not a {wanted}; set "
-                      f"method.args.aggregator={found.aggregator}")
+  wanted = config.method.args.get("aggregator", found.kind)
+  if found.kind != wanted:
+    raise ConfigError(f"method.weights={path} holds a {found.kind}, not a {wanted}; set "
+                      f"method.args.aggregator={found.kind}")
   return found
 
 
@@ -50,7 +50,7 @@ def replace(params: PyTree, aux: PyTree, found, path: str) -> tuple[PyTree, PyTr
       settings = ", ".join(f"{k}={v}" for k, v in found.settings.items())
       raise ConfigError(
           f"method.weights={path}: {key} has shape {theirs.get(key, 'none')} in the file, and "
-          f"{ours.get(key, 'none')} in the config's model; the file's {found.aggregator} has "
+          f"{ours.get(key, 'none')} in the config's model; the file's {found.kind} has "
           f"{settings}, and features.whiten is the size of its input")
   instead = {"batch_stats": found.batch_stats, "key_params": found.params}
   return found.params, aux | {key: value for key, value in instead.items() if key in aux}

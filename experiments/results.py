@@ -36,13 +36,18 @@ SIMILARITY = {  # name -> heading, meaning
     "cosine": ("cosine", "dot product of video vectors"),
     "chamfer": ("chamfer", "mean over the query's frames of the best frame in the other video"),
     "symmetric_chamfer": ("symm.", "symmetric Chamfer, the mean of both directions"),
+    "two_stage": ("2-stage", "Chamfer on a shortlist by cosine, the others behind it"),
+    "region_chamfer": ("regions", "Chamfer of frames, each compared by Chamfer of its regions"),
+    "comparator": ("compar.", "Chamfer of the frame-to-frame matrix that the network has refined"),
+    "symmetric_comparator": ("comp.sym", "the same, the mean of both directions"),
 }
 
 
 def table(task, reports: Mapping[str, Report]) -> str:
   """Rows of mAP by task and similarity with their intervals, and what they mean."""
   first = next(iter(reports.values()))
-  names, tasks = list(first.results), list(next(iter(first.results.values())))
+  names = list(dict.fromkeys(s for r in reports.values() for s in r.results))
+  tasks = list(next(iter(first.results.values())))
   wide = max(len("   95 % interval"), *(len(name) for name in reports))
   headings = [*map(_task, tasks), *map(_similarity, names)]
   size = max(CELL, *(len(heading) + 1 for heading, _ in headings))
@@ -60,11 +65,15 @@ def table(task, reports: Mapping[str, Report]) -> str:
     lines += ["", line("", block, lambda t, s: _task(t)[0] if s == names[0] else ""),
               line("mAP", block, lambda t, s: _similarity(s)[0])]
     for name, r in reports.items():
-      lines += [line(name, block, lambda t, s, r=r: f"{r.results[s][t].mean:.3f}"),
+      lines += [line(name, block, functools.partial(_mean, r)),
                 line("   95 % interval", block, functools.partial(_interval, r))]
   own = _own_queries(list(reports.values())[-1])
   return "\n".join([*lines[1:], *_events(first, reports, wide, size), "",
                     *_explain(task, reports, tasks, names), *own])
+
+
+def _mean(report: Report, task: str, similarity: str) -> str:
+  return f"{report.results[similarity][task].mean:.3f}" if similarity in report.results else "-"
 
 
 def _interval(report: Report, task: str, similarity: str) -> str:
@@ -137,7 +146,7 @@ def _gain(reports: Mapping[str, Report]) -> str:
   """The last row against the first, on the same queries."""
   (base, a), *_, (name, b) = reports.items()
   parts = []
-  for s in b.results:
+  for s in (s for s in b.results if s in a.results):
     mean, low, high = intervals.difference(b.results[s][b.shown].per_query,
                                            a.results[s][b.shown].per_query)
     parts.append(f"{mean:+.3f} by {_similarity(s)[0]} (95 %: {low:+.3f} to {high:+.3f})")
@@ -154,16 +163,19 @@ def _own_queries(report: Report, top: int = 3) -> list[str]:
 
 
 def _ranking_similarity(report: Report) -> str:
-  """What rankings are shown by: Chamfer, which also finds copied parts, where it was computed."""
-  return "chamfer" if "chamfer" in report.scores else next(iter(report.scores))
+  """What rankings are shown by: what was learnt, or Chamfer, which also finds copied parts."""
+  for name in ("symmetric_comparator", "chamfer"):
+    if name in report.scores:
+      return name
+  return next(iter(report.scores))
 
 
 def figure(task, reports: Mapping[str, Report], embeds: Mapping):
   """The page of `retrieval.png`: the first and the last row compared on a pair and some queries."""
-  names = list(reports)
-  chosen = {name: reports[name] for name in dict.fromkeys((names[0], names[-1]))}
-  last = reports[names[-1]]
+  last = list(reports.values())[-1]
   similarity = _ranking_similarity(last)
+  names = [name for name, report in reports.items() if similarity in report.scores]
+  chosen = {name: reports[name] for name in dict.fromkeys((names[0], names[-1]))}
   pair = figures.best_match(last, similarity)
   matrices = {name: task.evaluator.frame_matrix(embeds[name], *pair) for name in chosen}
 
@@ -217,9 +229,11 @@ def curves(reports: Mapping[str, Report], folder: pathlib.Path) -> pathlib.Path:
 
 def check_equal(live: Report, exported: Report) -> float:
   """The largest difference of a score; raises where the export gives other numbers."""
-  worst = max(float(np.nanmax(np.abs(live.scores[s] - exported.scores[s]))) for s in live.scores)
+  # Of two stages, the last of a shortlist may be another video for a difference in the last digit.
+  names = [s for s in live.scores if s != "two_stage"]
+  worst = max(float(np.nanmax(np.abs(live.scores[s] - exported.scores[s]))) for s in names)
   a, b = live.numbers, exported.numbers
-  off = [k for k in a if abs(a[k] - b[k]) > 1e-6]
+  off = [k for k in a if abs(a[k] - b[k]) > (1e-3 if k.endswith("/two_stage") else 1e-6)]
   if off or worst > 1e-5:
     raise RuntimeError(f"the export differs from the model: scores by up to {worst}, and {off}")
   return worst

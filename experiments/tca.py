@@ -90,7 +90,8 @@ def base() -> ml_collections.ConfigDict:
   c.train = dict(steps=1000, batch=64, log_every=10, eval_every=0, checkpoint_every=500, keep=2,
                  threads=2, buffer=64)
   c.evals = dict(retrieval=dict(name="retrieval", args=dict(
-      similarities=("cosine", "chamfer", "symmetric_chamfer"), block=256)))
+      similarities=("cosine", "chamfer", "symmetric_chamfer"), block=256, dtype="float32",
+      shortlist=0.03, memory=2.0)))
   c.embed = dict(batch=64)  # videos at a time in evaluation and extraction
   return c
 
@@ -117,8 +118,9 @@ def comparator(c: ml_collections.ConfigDict) -> None:
   embedded(c)
   c.method = dict(name="comparator", args=dict(
       regions=1, margin=0.5, regulariser=1.0, rescale=False, hardest=True, symmetric=False,
-      attention=False))
+      attention=False), weights="")
   c.optim.update(learning_rate=1e-3, weight_decay=0.0)
+  c.train.eval_every = 250
 
 
 def visil(c: ml_collections.ConfigDict) -> None:

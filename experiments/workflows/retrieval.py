@@ -14,9 +14,9 @@ import numpy as np
 from data_pipelines import pipeline
 from data_pipelines.errors import DataError
 from data_pipelines.records import RetrievalData
-from experiments import features, pretrained, registry
+from experiments import exports, features, pretrained, registry
 from vssl_jax import checkpoint, export, optim, parallel, train
-from vssl_jax.evaluators import protocols
+from vssl_jax.evaluators import learned, protocols
 from vssl_jax.evaluators.retrieval import mean_pool
 from vssl_jax.ops import whitening
 from vssl_jax.types import ConfigError
@@ -59,6 +59,7 @@ class Model:
     self.whitening = None
     self._embed = parallel.host_fn(lambda inputs, *state: self.method.embed(*state, inputs), mesh,
                                    batch=config.embed.batch)
+    self._score = jax.jit(lambda query, target, *state: self.method.score(*state, query, target))
 
   def check(self) -> None:
     """Raises ConfigError where training could not begin, before any video is read."""
@@ -131,19 +132,26 @@ class Model:
     """The live model as a host function."""
     return lambda inputs: self._embed(inputs, state.params, state.aux)
 
-  def exported(self, path: pathlib.Path) -> Callable:
-    """An exported model, `embed.jaxexport`, as a host function."""
+  def score(self, state) -> learned.Score | None:
+    """The live model's own similarities as a host function, if its method has any."""
+    if self.method.score is None:
+      return None
+    names = exports.score_names(self.method, self.dim, state.params, state.aux)
+    return learned.Score(names, lambda query, target: jax.device_get(
+        self._score(query, target, state.params, state.aux)))
+
+  def exported(self, path: pathlib.Path) -> tuple[Callable, learned.Score | None]:
+    """An exported model, `embed.jaxexport` and what lies beside it, as host functions."""
     inputs = export.page(path)["inputs"]
     if set(inputs) != {"x", "length"}:
       raise ConfigError(f"{path} takes {', '.join(inputs)}; name the file that takes x and length, "
                         "embed.jaxexport")
-    return parallel.host_fn(export.load(path), self.mesh, batch=self.config.embed.batch)
+    embed = parallel.host_fn(export.load(path), self.mesh, batch=self.config.embed.batch)
+    return embed, exports.load_score(path) if self.method.score else None
 
   def export(self, state, folder: pathlib.Path) -> list[pathlib.Path]:
-    """Writes the two halves of the model: frames to descriptors, descriptors to embeddings."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return [_export_frames(self, folder / "frames.jaxexport"),
-            _export_embed(self, state, folder / "embed.jaxexport")]
+    """Writes the parts of the model: frames to descriptors, these to embeddings, and its score."""
+    return exports.write(self, state, folder)
 
 
 def _check_regions(config, regions: int) -> None:
@@ -253,9 +261,11 @@ class Task(Evaluation):
     """Training videos that could not be read."""
     return sum(i in self.store.rejected for i in self.data.train_ids)
 
-  def baselines(self, initial) -> dict[str, Callable]:
-    """Rows of the table that need no training: name -> embed."""
-    return {"mean-pooled features": mean_pool, self.model.untrained_name: self.model.embed(initial)}
+  def baselines(self, initial) -> dict[str, tuple[Callable, learned.Score | None]]:
+    """Rows of the table that need no training: name -> what the evaluator's report takes."""
+    model = self.model
+    return {"mean-pooled features": (mean_pool, None),
+            model.untrained_name: (model.embed(initial), model.score(initial))}
 
 
 def load_whitening(workdir: pathlib.Path):
@@ -304,39 +314,3 @@ def _load_data(config) -> RetrievalData:
   if "cache_dir" in inspect.signature(make).parameters:
     args["cache_dir"] = str(features.cache_folder(config.data.cache_dir))
   return registry.make("data_pipelines.datasets", name, "data.name", **args)
-
-
-def _export_frames(model: Model, path: pathlib.Path) -> pathlib.Path:
-  side = model.extractor.image
-
-  def describe(inputs):
-    return {"x": features.whiten(model.whitening, model.extractor.apply(inputs["frames"]))}
-
-  c = model.config.features
-  export.save(
-      path, describe,
-      {"frames": export.Input(("t", side, side, 3), "uint8", "RGB frames of one video")},
-      outputs={"x": "whitened unit descriptors, one a frame" if model.extractor.regions == 1 else
-                    f"{model.extractor.regions} whitened unit vectors a frame, end to end"},
-      normalisation="done inside: x / 255, ImageNet statistics, PCA whitening, unit length",
-      about=f"Frames of a video, {c.fps} a second, to descriptors. First resize the short side to "
-            f"{c.short_side} and crop the centre {side} x {side}.")
-  return path
-
-
-def _export_embed(model: Model, state, path: pathlib.Path) -> pathlib.Path:
-  params, aux = jax.device_get((state.params, state.aux))
-  export.save(
-      path, lambda inputs: model.method.embed(params, aux, inputs),
-      {"x": export.Input(("b", "t", model.dim), "float32", "descriptors, padded to t frames"),
-       "length": export.Input(("b",), "int32", "true number of frames, at least 1")},
-      outputs={"video": "unit vector of a video: compare by dot product",
-               "frames": "unit vectors of its frames, zero at padding (of its clusters, where the "
-                         "model is a NetVLAD or NeXtVLAD): compare by Chamfer",
-               "length": "how many of them are valid",
-               "attention": "what the last layer attends to: sums to 1 over the valid frames",
-               "weights": "how much each frame counts in video, 0 to 1"},
-      normalisation="descriptors come whitened and of unit length from frames.jaxexport",
-      about=f"{model.config.method.name} trained on {model.config.data.name}, "
-            f"step {int(state.step)}")
-  return path

@@ -74,7 +74,7 @@ def test_load_opens_files_and_names_them(tmp_path):
   state = convert.to_torch(made())
   half = {n: v.astype(ml_dtypes.bfloat16) for n, v in state.items()}
   safetensors.numpy.save_file({f"module.{n}": v for n, v in half.items()}, path)
-  loaded = convert.load(path)
+  loaded = convert.load(path).params["comparator"]
   assert all(v.dtype == np.float32 for v in jax.tree.leaves(loaded))
   assert equal(loaded, convert.from_torch(half))
   with pytest.raises(ValueError, match=r"video_comparator\.safetensors: .*\(conv1\)"):

@@ -38,7 +38,7 @@ def test_round_trip(name):
   params, stats = made(name)
   state = convert.to_torch(params, stats)
   found = convert.convert(state)
-  assert found.aggregator == name
+  assert found.kind == name
   assert found.settings == SETTINGS[name]
   for got, want in ((found.params, params), (found.batch_stats, stats)):
     assert jax.tree.structure(got) == jax.tree.structure(want)
@@ -88,7 +88,7 @@ def test_load(name, prefix, suffix, tmp_path):
   else:
     safetensors.numpy.save_file(state, path)
   found = convert.load(path)
-  assert (found.aggregator, found.settings) == (name, SETTINGS[name])
+  assert (found.kind, found.settings) == (name, SETTINGS[name])
   params, stats = made(name)
   jax.tree.map(np.testing.assert_array_equal, found.params, params)
   jax.tree.map(np.testing.assert_array_equal, found.batch_stats, stats)
@@ -111,7 +111,7 @@ def test_every_name_is_needed_and_no_other(name):
   with pytest.raises(ValueError, match=rf"not a TCA {name}: missing \[\], unexpected \['extra'\]"):
     convert.convert(state | {"extra": np.zeros(3)})
   counters = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
-  assert convert.convert(counters).aggregator == name
+  assert convert.convert(counters).kind == name
 
 
 @every

@@ -145,8 +145,8 @@ def test_a_learned_similarity_is_searched_beside_the_others():
   queries, asked = make((2, 30, 11), 0)
   database, found = make(LENGTHS, 1)
 
-  def learned(index, block):
-    return {"length": np.tile(block.length, (len(index), 1)) / index.length[:, None]}
+  def learned(block):
+    return {"length": np.tile(block.length, (len(queries), 1)) / queries.length[:, None]}
 
   scores = search.Scores(("length", "chamfer"), (len(database), len(queries)))
   search.exhaustive(queries, database, scores, learned=learned)

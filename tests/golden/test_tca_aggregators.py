@@ -29,8 +29,8 @@ def loaded(folder, case):
   with np.load(folder / f"{case}.npz", allow_pickle=False) as f:
     data = {k: f[k] for k in f.files}
   found = convert.convert(make_params(load_cases(folder)[case]))
-  assert found.aggregator == re.match("[a-z]+", case).group()
-  model = aggregators.make(found.aggregator, found.settings | {"dropout": 0.0})
+  assert found.kind == re.match("[a-z]+", case).group()
+  model = aggregators.make(found.kind, found.settings | {"dropout": 0.0})
   variables = {"params": found.params, "batch_stats": found.batch_stats}
 
   def run(x, train=False):

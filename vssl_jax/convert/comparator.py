@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from vssl_jax.convert import torch_file
+from vssl_jax.convert.imported import Imported
 
 # Layer -> shape of its weight in PyTorch's order (out, in, height, width).
 LAYERS = {"conv1": (32, 1, 3, 3), "conv2": (64, 32, 3, 3), "conv3": (128, 64, 3, 3),
           "fconv": (1, 128, 1, 1)}
 
 
-def load(path: str | pathlib.Path, *, entry: str = "", prefix: str = "") -> dict[str, Any]:
-  """Reads the parameters of `models.comparator.Comparator` from a torch or `.safetensors` file.
+def load(path: str | pathlib.Path, *, entry: str = "", prefix: str = "") -> Imported:
+  """Reads the parameters of `methods.comparator` from a torch or `.safetensors` file.
 
   Args:
     path: the file, for example `video_comparator.pth`, or a whole ViSiL with its backbone.
@@ -27,9 +28,10 @@ def load(path: str | pathlib.Path, *, entry: str = "", prefix: str = "") -> dict
     ValueError: it doesn't hold exactly one comparator.
   """
   try:
-    return from_torch(torch_file.read(path, entry=entry), prefix=prefix)
+    params = from_torch(torch_file.read(path, entry=entry), prefix=prefix)
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
+  return Imported("comparator", {"comparator": params}, {}, {})
 
 
 def from_torch(state: Mapping[str, np.ndarray], *, prefix: str = "") -> dict[str, Any]:

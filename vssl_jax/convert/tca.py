@@ -8,12 +8,12 @@ there.
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from vssl_jax.convert import torch_file
+from vssl_jax.convert.imported import Imported
 from vssl_jax.models import aggregators
 
 PREFIX = "transformer_encoder.layers."
@@ -24,21 +24,6 @@ LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": 
 RECURRENT = {"input_kernel": "weight_ih", "input_bias": "bias_ih", "hidden_kernel": "weight_hh",
              "hidden_bias": "bias_hh"}
 COUNTER = "num_batches_tracked"
-
-
-class Imported(NamedTuple):
-  """What a checkpoint holds.
-
-  Attributes:
-    aggregator: its name in `models.aggregators`.
-    params, batch_stats: variables of that module, float32 NumPy; `batch_stats` may be empty.
-    settings: those of the module's settings that follow from the shapes.
-  """
-
-  aggregator: str
-  params: dict
-  batch_stats: dict
-  settings: dict[str, int]
 
 
 def load(path: str | pathlib.Path) -> Imported:

@@ -6,30 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vssl_jax.evaluators.figures import FAINT, INK
-from vssl_jax.evaluators.retrieval import TASKS, Report
-from vssl_jax.metrics import retrieval as metrics
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; lines differ in dash too.
 LINES = (("#0072B2", "-", "o"), ("#E69F00", "--", "s"), ("#009E73", "-.", "^"),
          ("#CC79A7", ":", "D"), ("#56B4E9", (0, (5, 1, 1, 1, 1, 1)), "v"))
-
-
-def report_curves(report: Report, name: str, points: int = 21) -> dict[str, np.ndarray]:
-  """Task -> the mean over queries of precision [points] at recall 0, ..., 1.
-
-  Interpolated: the largest precision at that recall or a higher one, as FIVR-200K's script has it.
-  `name`: of the similarity.
-  """
-  rows = [i for i, query in enumerate(report.queries) if query not in report.missing]
-  available = {*report.queries, *report.database}.difference(report.missing)
-  curves = {}
-  for task in report.results[name]:
-    found = metrics.precision_recall(
-        report.scores[name][rows], [report.queries[i] for i in rows], report.database,
-        metrics.relevant_ids(report.annotation, TASKS[task]), available=available, points=points)
-    if found:
-      curves[task] = np.mean(list(found.values()), axis=0)
-  return curves
 
 
 def curves_figure(curves: Mapping[str, Mapping[str, np.ndarray]], *, similarity: str = "",

@@ -1,17 +1,69 @@
 """Learned similarities of embedded videos, computed in tiles of few shapes."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from vssl_jax.evaluators.embedded import Batch
+from vssl_jax.evaluators.embedded import SHORTEST, Batch
+from vssl_jax.evaluators.index import Index
+from vssl_jax.evaluators.search import Block, Learned
 from vssl_jax.types import ConfigError
 
 # (query, target), each a dict of `video`, `frames`, `length`, to {name: [Q, N]}
-Score = Callable[[dict[str, np.ndarray], dict[str, np.ndarray]], Mapping[str, np.ndarray]]
+Pairs = Callable[[dict[str, np.ndarray], dict[str, np.ndarray]], Mapping[str, np.ndarray]]
+
+TILE = 64  # videos a side that are compared by one call
 
 
-def pairs(score: Score, q: Batch, t: Batch, block: int) -> dict[str, np.ndarray]:
+@dataclasses.dataclass(frozen=True)
+class Score:
+  """A model's own similarities.
+
+  Attributes:
+    names: of them.
+    pairs: the host function that computes them.
+  """
+
+  names: tuple[str, ...]
+  pairs: Pairs
+
+
+def over(score: Score, asked: Index, found: Index, tile: int = TILE) -> Learned:
+  """The similarities of all queries to a block of the database, for `search.exhaustive`.
+
+  Videos are padded to powers of two, at least 8: each pair of lengths is compiled.
+  """
+  sizes, queries = _power(asked.length), []
+  for size in np.unique(sizes):
+    at = np.flatnonzero(sizes == size)
+    frames = np.zeros((len(at), size, asked.rows("frames").shape[1]), np.float32)
+    for row, k in enumerate(at):
+      first, n = asked.start[k], asked.length[k]
+      frames[row, :n] = asked.rows("frames")[first:first + n]
+    queries.append((at, Batch(tuple(asked.ids[k] for k in at), asked.rows("video")[at], frames,
+                              asked.length[at].astype(np.int32))))
+
+  def scores(block: Block) -> dict[str, np.ndarray]:
+    rows, s = len(block.length), int(_power(np.array([block.frames.shape[1]]))[0])
+    frames = np.pad(block.frames, ((0, 0), (0, s - block.frames.shape[1]), (0, 0)))
+    video = np.zeros((rows, asked.rows("video").shape[1]), np.float32)
+    video[:len(block.at)] = found.rows("video")[block.at]
+    target = Batch(tuple(found.ids[k] for k in block.at), video, frames, block.length)
+    tables = {name: np.empty((len(asked), rows), np.float32) for name in score.names}
+    for at, query in queries:
+      for name, values in pairs(score.pairs, query, target, tile).items():
+        tables[name][at] = values
+    return tables
+
+  return scores
+
+
+def _power(length: np.ndarray) -> np.ndarray:
+  return np.maximum(SHORTEST, 2 ** np.ceil(np.log2(length)).astype(int))
+
+
+def pairs(score: Pairs, q: Batch, t: Batch, block: int) -> dict[str, np.ndarray]:
   """Every video of one batch against every one of another.
 
   Args:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vssl_jax.evaluators import protocols, search
+from vssl_jax.evaluators import learned, protocols, search
 from vssl_jax.evaluators.embedded import Embed, embed_videos
 from vssl_jax.evaluators.index import Index
 from vssl_jax.metrics import intervals
@@ -171,15 +171,16 @@ class RetrievalEvaluator:
   memory: float
   progress: bool
 
-  def __call__(self, embed: Embed) -> dict[str, float]:
+  def __call__(self, embed: Embed, score: learned.Score | None = None) -> dict[str, float]:
     """`{"DSVR/cosine": mAP, ..., "missing_videos": count}`."""
-    return self.report(embed).numbers
+    return self.report(embed, score).numbers
 
-  def report(self, embed: Embed, folder: pathlib.Path | None = None,
-             origin: dict | None = None) -> Report:
+  def report(self, embed: Embed, score: learned.Score | None = None,
+             folder: pathlib.Path | None = None, origin: dict | None = None) -> Report:
     """Embeds every video once and ranks.
 
     Args:
+      score: similarities of the model's own, which are measured besides `similarities`.
       folder: where embedded videos and scores are kept while they are made, so that the same call
         continues after an interruption; it may be deleted afterwards.
       origin: what `embed` is, in JSON's types; a folder made with another one is refused.
@@ -192,7 +193,7 @@ class RetrievalEvaluator:
         names the video. Or no query, or no database video, has a descriptor.
     """
     queries, database = tuple(self.data.queries), tuple(self.data.database)
-    scores, missing = self._scores(embed, queries, database, folder, origin)
+    scores, missing = self._scores(embed, score, queries, database, folder, origin)
     available = {*queries, *database}.difference(missing)
     if available.isdisjoint(queries) or available.isdisjoint(database):
       raise ValueError(f"{len(missing)} videos have no descriptor, and with them every query or "
@@ -217,21 +218,23 @@ class RetrievalEvaluator:
       raise ValueError(f"{missing[0]!r} has no descriptor")
     return np.asarray(similarity.frame_matrix(frames[query], frames[video]))
 
-  def _scores(self, embed: Embed, queries: tuple[str, ...], database: tuple[str, ...],
-              folder: pathlib.Path | None, origin: dict | None,
+  def _scores(self, embed: Embed, score: learned.Score | None, queries: tuple[str, ...],
+              database: tuple[str, ...], folder: pathlib.Path | None, origin: dict | None,
               ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Similarity -> [Q, N] float32, nan for missing videos; and the ids of these."""
     missing: list[str] = []
-    by_frames = set(self.similarities) != {"cosine"}
+    by_frames = set(self.similarities) != {"cosine"} or score is not None
     asked = self._index(embed, queries, missing, None, None, by_frames, self.block // 16)
-    meta = {"origin": origin, "videos":
+    meta = {"origin": origin, "dtype": self.dtype, "videos":
             hashlib.sha256("\n".join([*queries, "", *database]).encode()).hexdigest()}
     found = self._index(embed, database, missing, folder, meta, by_frames, self.block)
-    tables = self._search(asked, found, folder, meta) if len(asked) and len(found) else {}
+    tables = {}
+    if len(asked) and len(found):
+      tables = self._search(asked, found, score, folder, meta)
     row, column = ({name: i for i, name in enumerate(ids)} for ids in (queries, database))
     at = np.ix_([row[i] for i in asked.ids], [column[i] for i in found.ids])
     scores = {}
-    for name in self.similarities:
+    for name in (*self.similarities, *(score.names if score else ())):
       scores[name] = np.full((len(queries), len(database)), np.nan, np.float32)
       if name in tables:
         scores[name][at] = tables[name]
@@ -251,18 +254,20 @@ class RetrievalEvaluator:
         bar.update(len(batch.ids))
     return index
 
-  def _search(self, asked: Index, found: Index, folder, meta) -> dict[str, np.ndarray]:
+  def _search(self, asked: Index, found: Index, score, folder, meta) -> dict[str, np.ndarray]:
     """Similarity -> [queries of `asked`, videos of `found`]."""
-    tables = {}
+    tables, own = {}, learned.over(score, asked, found) if score else None
     if {"cosine", "two_stage"} & set(self.similarities):
       tables["cosine"] = search.cosine(asked, found)
     if "two_stage" in self.similarities:
       size = search.shortlist_size(len(found), self.shortlist)
       tables["two_stage"] = search.two_stage(asked, found, tables["cosine"], size,
                                              dtype=self.dtype, progress=self.progress)
-    if whole := {"chamfer", "symmetric_chamfer"} & set(self.similarities):
+    whole = {"chamfer", "symmetric_chamfer"} & set(self.similarities)
+    if whole := whole | set(score.names if score else ()):
       scores = search.Scores(whole, (len(found), len(asked)), folder, meta)
-      search.exhaustive(asked, found, scores, dtype=self.dtype, progress=self.progress)
+      search.exhaustive(asked, found, scores, dtype=self.dtype, learned=own,
+                        progress=self.progress)
       tables |= {name: table.T for name, table in scores.tables.items()}
     return tables
 

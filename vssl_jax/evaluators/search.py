@@ -12,8 +12,8 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -170,7 +170,7 @@ class Scores:
     os.replace(temporary, self._state)
 
 
-Learned = Callable[[Index, Block], dict[str, np.ndarray]]  # -> name -> [Q, N]
+Learned = Callable[[Block], dict[str, np.ndarray]]  # -> name -> [Q, N]
 
 
 def exhaustive(queries: Index, database: Index, scores: Scores, *, dtype: str = "float32",
@@ -187,7 +187,7 @@ def exhaustive(queries: Index, database: Index, scores: Scores, *, dtype: str = 
   parts = groups(database, np.arange(len(database)))
 
   def compute(t: Block):
-    found = learned(queries, t) if learned else {}
+    found = learned(t) if learned else {}
     if packed is not None:
       found |= _chamfers(packed, t, "symmetric_chamfer" in names)
     return t, found
@@ -219,7 +219,7 @@ def _packed(queries: Index, dtype: str) -> chamfer.Queries:
                       weights=None if weights is None else np.split(weights[:, 0], ends))
 
 
-def _chamfers(packed: chamfer.Queries, t: Block, symmetric: bool) -> dict[str, jax.Array]:
+def _chamfers(packed: chamfer.Queries, t: Block, symmetric: bool) -> dict[str, Any]:
   forward, backward = chamfer.block_chamfer(packed, t.frames, t.length, t.weights,
                                             symmetric=symmetric)
   found = {"chamfer": forward}

@@ -87,7 +87,7 @@ def make(*, regions: int = 1, margin: float = 0.5, regulariser: float = 1.0, res
     """`comparator`, `symmetric_comparator` and, where there are regions, `region_chamfer`."""
     del aux
     frames, longest = target["frames"], query["frames"].shape[1]
-    at_once = max(1, min(len(frames), ENTRIES // (longest * frames.shape[1])))
+    at_once = _at_once(frames.shape[0], longest * frames.shape[1])
 
     def pair(x, y):
       x, y = jax.tree.map(lambda a: a[None], (x, y))
@@ -100,12 +100,19 @@ def make(*, regions: int = 1, margin: float = 0.5, regulariser: float = 1.0, res
 
     def row(x):
       targets = frames, target["length"]
-      return jax.lax.map(lambda y: pair(x, y), targets, batch_size=at_once)
+      return jax.lax.map(lambda y: pair(x, y), targets, batch_size=at_once if at_once > 1 else None)
 
     with jax.default_matmul_precision("highest"):
       return jax.lax.map(row, (query["frames"], query["length"]))
 
   return Method(init, loss_fn, embed, score)
+
+
+def _at_once(targets, entries) -> int:
+  """Targets that are compared at once; one where sizes are only known to the exported function."""
+  if isinstance(targets, int) and isinstance(entries, int):
+    return max(1, min(targets, ENTRIES // entries))
+  return 1
 
 
 def _split(x: jax.Array, regions: int) -> jax.Array:

@@ -110,7 +110,7 @@ def _replicate(x, rows, columns):
   for axis, length in ((1, rows), (2, columns)):
     i = jnp.arange(x.shape[axis]) - 1
     shape = [1] * 4
-    shape[axis] = len(i)
+    shape[axis] = x.shape[axis]
     after = i.reshape(shape) == length.reshape(-1, 1, 1, 1)
     x = jnp.where(after, jnp.roll(x, 1, axis), x)
   return x
