@@ -13,7 +13,7 @@ from tests.reference import window_attention as reference
 from vssl_jax.ops import window_attention, window_tiles
 
 attend = jax.jit(window_attention.attend, static_argnames=(
-  "radius", "shape", "dilation", "temperature", "top_k", "hard", "border", "implementation", "tile"))
+  "radius", "shape", "dilation", "temperature", "top_k", "hard", "border", "tile"))
 
 
 def maps(b, r, h, w, d, c, seed=0, scale=1.0):

@@ -24,7 +24,7 @@ IMPLEMENTATIONS = ("xla", "pallas")
 
 
 def attend(query: jax.Array, key: jax.Array, value: jax.Array,
-           radius: float | None | Sequence[float | None], *, shape: str = "square",
+           radius: float | Sequence[float | None] | None, *, shape: str = "square",
            dilation: int = 1, temperature: float | jax.Array = 1.0, top_k: int | None = None,
            hard: bool = False, border: str = "mask", implementation: str | None = None,
            tile: tuple[int, int] | None = None) -> jax.Array:
@@ -70,15 +70,10 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array,
   scaled = query.astype(jnp.float32) / temperature
   query = scaled.astype(query.dtype)
   window = tiles.Window(query.shape[1:3], radii, shape, dilation, top_k, border)
-  run = functools.partial(_on_platform, window=window, implementation=implementation, tile=tile)
-  return run(query, key, value)
-
-
-def _on_platform(query, key, value, *, window, implementation, tile):
-  xla = functools.partial(tiles.attend, window=window)
   if implementation == "pallas":
     gpu.check(window)
     return gpu.attend(query, key, value, window)
+  xla = functools.partial(tiles.attend, window=window)
   if tile is not None:
     return xla(query, key, value, tile=tile)
   return lax.platform_dependent(

@@ -24,8 +24,8 @@ FAR = -1e30
 
 def check(window: tiles.Window) -> None:
   """Raises ValueError for what the kernel doesn't do."""
-  for name, value, only in [("top_k or hard", window.top_k, None), ("border", window.border, "mask"),
-                            ("dilation", window.dilation, 1)]:
+  for name, value, only in [("top_k or hard", window.top_k, None), ("dilation", window.dilation, 1),
+                            ("border", window.border, "mask")]:
     if value != only:
       raise ValueError(f"implementation='pallas' knows no {name}={value!r}; leave implementation "
                        "out")
