@@ -56,7 +56,7 @@ def choose_tile(grid: tuple[int, int], platform: str) -> tuple[int, int]:
   On a CPU small tiles, whose patch is little larger than the window; on others larger ones, whose
   products fill the device.
   """
-  th, tw = (4, 8) if platform == "cpu" else (8, 16)
+  th, tw = (8, 8) if platform == "cpu" else (8, 16)
   return min(th, grid[0]), min(tw, grid[1])
 
 
