@@ -126,9 +126,9 @@ def run_jax(case: Case, method: str, args) -> dict:
   gradients = jax.value_and_grad(lambda *a: jnp.sum(form(*a).astype(jnp.float32) ** 2),
                                  argnums=(0, 1, 2))
   found = {}
-  for name, f in zip(PASSES, (form, gradients), strict=True):
-    start = peak()
-    compiled = jax.jit(f).lower(*inputs).compile()
+  programs = [jax.jit(f).lower(*inputs).compile() for f in (form, gradients)]
+  start = peak()
+  for name, compiled in zip(PASSES, programs, strict=True):
     found[name] = best(lambda run=compiled: jax.block_until_ready(run(*inputs)), args)
     grown = peak() - start
     if jax.default_backend() != "cpu":
@@ -192,8 +192,8 @@ def run_torch(case: Case, method: str, args) -> dict:
       torch.cuda.synchronize()
 
   found = {"device": torch.cuda.get_device_name() if device == "cuda" else "cpu"}
+  start = peak()
   for name, f in zip(PASSES, (forward, gradients), strict=True):
-    start = peak()
     if device == "cuda":
       torch.cuda.reset_peak_memory_stats()
       start = torch.cuda.memory_allocated()
