@@ -76,8 +76,7 @@ def base() -> ml_collections.ConfigDict:
   c.method = dict(name="tca", args=dict(
       aggregator="transformer", loss="circle", tau=0.07, gamma=256.0, margin=0.25, bank_size=4096,
       momentum=0.0, positive_gradient=False, filled_only=False, dtype="float32",
-      level="video", self_similarity=0.0, hard_negative=0.0, self_keep=0.7, frame_weights=False,
-      suppression=0.0, splice=0.0, splice_share=0.5, recurring=0.0))
+      level="video", self_similarity=0.0, hard_negative=0.0, self_keep=0.7, frame_weights=False))
   c.method.args.aggregators = dict(
       transformer=dict(layers=1, heads=8, feed_forward=2048, dropout=0.2),
       netvlad=dict(clusters=256, output=1024, dropout=0.5, reduction=8),
@@ -134,7 +133,7 @@ def label_free(c: ml_collections.ConfigDict) -> None:
   """The embedded data set without its labels, in the manner of S2VS (beyond the paper)."""
   embedded(c)
   c.data.update(labels=False, n_edits=2)
-  c.method.args.update(loss="info_nce")
+  c.method.args.update(loss="info_nce", frame_weights=True, hard_negative=1.0)
 
 
 def folder(c: ml_collections.ConfigDict) -> None:

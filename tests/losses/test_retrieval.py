@@ -295,3 +295,14 @@ def test_mapped_over_anchors_and_split_over_devices(case):
   parts = [a.reshape(4, 2, *a.shape[1:]) for a in (s_p, s_n, mask)]
   split = jax.pmap(ours(case), devices=jax.devices()[:4])(*parts)
   np.testing.assert_allclose(np.asarray(split).reshape(8), whole, rtol=1e-6)
+
+
+def test_summary_of_rows_with_and_without_negatives():
+  s_p, s_n = np.float32([0.5, 0.25, -1.0]), np.float32([[0.75, 0.25], [0.5, 1.0], [1.0, 1.0]])
+  mask = np.array([[False, True], [True, False], [False, False]])
+  found = retrieval.summary(s_p, s_n, mask)
+  want = {"positive": -0.25 / 3, "negative": 0.375, "hardest": (0.25 + 0.5 - 1) / 3, "top1": 1 / 3}
+  chex.assert_trees_all_close(found, want, rtol=1e-6)
+  assert not retrieval.summary(s_p, s_n, np.zeros_like(mask))["negative"]
+  grad = jax.grad(lambda s: sum(retrieval.summary(s, s_n, mask).values()))(s_p)
+  np.testing.assert_array_equal(grad, np.zeros(3))

@@ -1,4 +1,4 @@
-"""TCA beyond its paper: the terms of S2VS, frame level, frame weights, spliced frames."""
+"""TCA beyond its paper: the terms of S2VS, frame level, frame weights."""
 
 import functools
 import re
@@ -10,23 +10,21 @@ import numpy as np
 import optax
 import pytest
 
-from tests.methods.test_tca import KEY, SMALL, B, D, M, T, make_batch
+from tests.methods.test_tca import KEY, B, D, M, T, make, make_batch
 from tests.reference import losses as reference
 from tests.reference import retrieval as chamfers
 from vssl_jax import optim, parallel, train
 from vssl_jax.methods import tca
-from vssl_jax.methods import tca_options as options
 from vssl_jax.types import ConfigError
 
 NCE = dict(loss="info_nce", tau=0.2)
-ALL = NCE | dict(level="both", self_similarity=0.7, hard_negative=0.4, frame_weights=True,
-                 splice=0.8, suppression=2.0, recurring=0.9)
+ALL = NCE | dict(level="both", self_similarity=0.7, hard_negative=0.4, frame_weights=True)
 GROUPS = dict(anchor=[0, 1, -1, 1], negative=[[0, 5, 2], [-1, 6, 7], [1, 8, -1], [9, 3, 4]])
 
 
 @functools.cache
 def build(**args):
-  method = tca.make(**(SMALL | args))
+  method = make(**args)
   params, aux = jax.jit(method.init)(KEY, make_batch(0))
   params = jax.tree.map(lambda p: p + 0.1 * jnp.sin(jnp.arange(p.size)).reshape(p.shape), params)
   return method, params, aux, jax.jit(jax.value_and_grad(method.loss, has_aux=True))
@@ -99,43 +97,6 @@ def test_self_similarity_is_that_of_two_encodings_and_has_a_gradient():
   assert optax.tree.norm(jax.tree.map(jnp.subtract, grad, with_term)) > 1e-3
 
 
-def test_splicing_is_a_change_of_the_batch_and_no_more():
-  (*_, plain), (_, params, aux, step) = build(**NCE), build(splice=1.0, **NCE)
-  batch = make_batch(4)
-  spliced, where = options.splice(jax.random.fold_in(KEY, 3), batch, rate=1.0, share=0.5)
-  got, want = step(params, aux, batch, KEY), plain(params, aux, spliced, KEY)
-  chex.assert_trees_all_close(got, want, rtol=1e-5, atol=1e-6)
-  assert abs(got[0][0] - plain(params, aux, batch, KEY)[0][0]) > 1e-3
-  for side, row in (("anchor", 0), ("positive", -1)):
-    assert where[side].any(axis=1).all()
-    for x, low, other in zip(spliced[side]["x"], where[side], batch["negative"]["x"][:, row],
-                             strict=True):
-      same = (np.asarray(x)[low][:, None] == other[None]).all(-1)
-      assert (same.sum(1) == 1).all()
-  chex.assert_trees_all_equal(spliced["negative"], batch["negative"])
-
-
-def test_frames_that_unrelated_negatives_show_too_are_irrelevant():
-  batch = make_batch(10, **GROUPS)
-  for side in batch.values():
-    side["x"] /= np.linalg.norm(side["x"], axis=-1, keepdims=True)
-    side["length"][:] = 4
-  x, y = batch["anchor"]["x"], batch["negative"]["x"]
-  y[2, 1, 3] = x[0, 2]  # unrelated, in any row
-  y[3, 2, 0] = x[1, 0]
-  y[0, 0, 1] = x[0, 1]  # of the anchor's own group
-  y[0, 1, 4] = x[2, 3]  # beyond the length
-  want = np.zeros((B, T), bool)
-  want[[0, 1], [2, 0]] = True
-  found = options.irrelevant(batch, None, 0.9999)
-  np.testing.assert_array_equal(found["anchor"], want)
-  assert not found["positive"].any()
-  low = {side: np.arange(B * T).reshape(B, T) % 7 == 0 for side in ("anchor", "positive")}
-  np.testing.assert_array_equal(options.irrelevant(batch, low, 0.9999)["anchor"],
-                                want | low["anchor"])
-  np.testing.assert_array_equal(options.irrelevant(batch, low, 0.0)["positive"], low["positive"])
-
-
 def test_a_steps_key_fixes_all_its_random_choices():
   _, params, aux, step = build(**ALL)
   batch = make_batch(5)
@@ -148,15 +109,16 @@ def test_a_steps_key_fixes_all_its_random_choices():
     assert np.abs(grad).max() > 1e-4, name
 
 
-def test_weights_learn_to_suppress_on_one_device_as_on_four_traced_once_each():
-  """Negatives lie in another half of the space, so there is something to learn."""
+def test_the_retrieval_loss_teaches_weights_on_one_device_as_on_four_traced_once_each():
+  """A frame that all videos show says nothing about any; the others show what a pair shares."""
   chex.clear_trace_counter()
-  method = tca.make(**(SMALL | ALL | dict(splice_share=0.4)))
+  method = make(**ALL)
   method = method._replace(loss=chex.assert_max_traces(method.loss, 2))  # one a mesh
-  batch = make_batch(6)
+  batch, junk = make_batch(6), np.arange(T) % 2 == 1
   for name, side in batch.items():
-    side["x"][..., D // 2:] *= 1.0 if name == "negative" else 0.1
-    side["x"][..., :D // 2] *= 0.1 if name == "negative" else 1.0
+    if name == "positive":
+      side["x"] += 3 * batch["anchor"]["x"][:, :1]
+    side["x"][..., junk, :] = np.eye(D)[0]
     side["x"] /= np.linalg.norm(side["x"], axis=-1, keepdims=True)
     side["length"][:] = T
   tx, seen = optim.make(steps=80, learning_rate=3e-3, weight_decay=0), {1: [], 4: []}
@@ -169,11 +131,11 @@ def test_weights_learn_to_suppress_on_one_device_as_on_four_traced_once_each():
       seen[devices].append({k: float(v) for k, v in metrics.items()})
   for one, four in zip(seen[1], seen[4], strict=False):
     chex.assert_trees_all_close(one, four, rtol=1e-3, atol=1e-5)
-  first, last = seen[4][0], seen[4][-1]
-  assert abs(first["weight_own"] - 0.5) < 1e-6 and abs(first["weight_irrelevant"] - 0.5) < 1e-6
-  assert last["weight_own"] > 0.8 and last["weight_irrelevant"] < 0.2
   out = method.embed(state.params, {}, {k: batch["anchor"][k] for k in ("x", "length")})
-  assert out.keys() == {"video", "frames", "length", "weights"}
+  assert out.keys() == {"video", "frames", "length", "attention", "weights"}
+  weights = np.asarray(out["weights"])
+  assert weights[:, junk].max() < 0.4  # from 0.5
+  assert weights[:, ~junk].mean() > 2 * weights[:, junk].mean()
 
 
 @pytest.mark.parametrize("args, text", [
@@ -183,24 +145,10 @@ def test_weights_learn_to_suppress_on_one_device_as_on_four_traced_once_each():
     (dict(self_similarity=-1.0), "self_similarity=-1.0 must be at least 0"),
     (dict(hard_negative=-0.1), "hard_negative=-0.1 must be at least 0"),
     (dict(self_keep=0.0), "self_keep=0.0 must be above 0 and at most 1"),
-    (dict(splice=1.5), "splice=1.5 must be from 0 to 1"),
-    (dict(splice_share=1.0), "splice_share=1.0 must be above 0 and below 1"),
     (dict(self_similarity=1.0, self_keep=1.0, aggregators=dict(transformer=dict(dropout=0.0))),
      "set self_keep below 1"),
     (dict(frame_weights=True, aggregator="netvlad"), "'netvlad' keeps none"),
-    (dict(suppression=1.0, splice=0.5), "set frame_weights=True, and splice or recurring"),
-    (dict(suppression=1.0, frame_weights=True), "set frame_weights=True, and splice or recurring"),
-    (dict(recurring=0.8), "recurring=0.8 is for the loss of frame weights"),
-    (dict(recurring=1.1), "recurring=1.1 must be from 0 to 1"),
 ])
 def test_options_that_make_no_sense_are_named(args, text):
   with pytest.raises(ConfigError, match=re.escape(text)):
     tca.make(**args)
-
-
-def test_splicing_needs_two_negatives_a_pair():
-  batch = make_batch(7)
-  batch["negative"] = jax.tree.map(lambda a: a[:, :1], batch["negative"])
-  method, params, aux, _ = build(splice=1.0, **NCE)
-  with pytest.raises(ConfigError, match="one for its positive"):
-    method.loss(params, aux, batch, KEY)

@@ -1,6 +1,5 @@
 """Learnt frame weights: they start equal, follow the frames, and weigh the mean."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,15 +70,6 @@ def test_padding_changes_nothing_and_order_of_frames_only_that_of_weights(params
   moved = apply(params, x[:, order], length)
   np.testing.assert_allclose(moved["weights"], out["weights"][:, order], atol=1e-6)
   np.testing.assert_allclose(moved["video"], out["video"], atol=1e-6)
-
-
-def test_logits_come_in_training_only(params):
-  x, length = draw()
-  trained = MODEL.apply({"params": params}, x, length, train=True)
-  assert trained.keys() - apply(params, x, length).keys() == {"weight_logits"}
-  inside = np.arange(T) < length[:, None]
-  np.testing.assert_allclose(np.where(inside, nn.sigmoid(trained["weight_logits"]), 0),
-                             trained["weights"], atol=1e-6)
 
 
 @pytest.mark.parametrize("level", [-1e3, 1e3])

@@ -185,19 +185,3 @@ def test_region_matrix_never_holds_all_products():
   assert "6x7x3xf32" in text
   assert "6x5x7x3xf32" not in text and "5x6x7x3xf32" not in text
   assert "HIGHEST" in text
-
-
-@pytest.mark.parametrize("padding", [0.0, np.nan])
-def test_weighted_chamfer_is_the_twin_with_frames_repeated_by_weight(padding):
-  q, q_len, qs = videos(8, [5, 1, 3], padding=padding)
-  t, t_len, ts = videos(9, [2, 9, 4], padding=padding)
-  counts = [np.random.default_rng(i).integers(1, 4, n) for i, n in enumerate(q_len)]
-  weights = np.zeros(q.shape[:2], np.float32)
-  for row, count in zip(weights, counts, strict=True):
-    row[:len(count)] = count / 5
-  want = [[reference.chamfer(np.repeat(x, n, axis=0), y) for y in ts]
-          for x, n in zip(qs, counts, strict=True)]
-  np.testing.assert_allclose(similarity.weighted_chamfer(q, weights, t, t_len), want, atol=3e-7)
-  even = np.where(weights > 0, 0.25, 0).astype(np.float32)
-  np.testing.assert_allclose(similarity.weighted_chamfer(q, even, t, t_len),
-                             similarity.chamfer(q, q_len, t, t_len), atol=3e-7)

@@ -75,14 +75,3 @@ def absolute(s, *, eps):
 def hardest_negative(s_n, *, eps):
   """`-log(1 - p)` of the most similar negative, likewise."""
   return absolute(-max(s_n), eps=eps) if s_n else 0.0
-
-
-def suppression(logits, irrelevant):
-  """Cross-entropy of the sigmoid of every frame of one video, both kinds weighing the same."""
-  terms = {True: [], False: []}
-  for logit, low in zip(logits, irrelevant, strict=True):
-    weight = 1 / (1 + math.exp(-logit))
-    terms[bool(low)].append(-math.log(1 - weight if low else weight))
-  if not terms[True] or not terms[False]:
-    return 0.0
-  return (np.mean(terms[True]) + np.mean(terms[False])) / 2

@@ -100,3 +100,17 @@ def triplet(s_p, s_n, mask=None, *, margin: float = 0.5, hardest: bool = True):
   if hardest:
     return jnp.max(terms, axis=1, initial=0.0)
   return jnp.sum(terms, axis=1) / jnp.maximum(jnp.sum(mask, axis=1), 1)
+
+
+def summary(s_p, s_n, mask) -> dict[str, jax.Array]:
+  """How far positives stand above their negatives, without a gradient; arguments as above.
+
+  Returns:
+    means of "positive" and "negative" similarities and of each row's "hardest" negative, and
+    "top1", the share of positives above it. A row without negatives has -1 for its hardest.
+  """
+  s_p, s_n = jax.lax.stop_gradient((s_p, s_n))
+  hardest = jnp.max(jnp.where(mask, s_n, -1.0), axis=1)
+  mean_n = jnp.sum(jnp.where(mask, s_n, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+  return {"positive": jnp.mean(s_p), "negative": mean_n, "hardest": jnp.mean(hardest),
+          "top1": jnp.mean(s_p > hardest)}

@@ -74,7 +74,7 @@ def make(*, regions: int = 1, margin: float = 0.5, regulariser: float = 1.0, res
     excess_n = jnp.sum(jnp.where(mask, excess_n, 0.0), 1) / jnp.maximum(jnp.sum(mask, 1), 1)
     excess = jnp.mean(excess_p + excess_n)
     value = triplets + regulariser * excess
-    metrics = _metrics(s_p, s_n, mask)
+    metrics = retrieval.summary(s_p, s_n, mask)
     return value, (aux, metrics | {"loss": value, "triplet": triplets, "excess": excess})
 
   def embed(params, aux, inputs):
@@ -150,12 +150,3 @@ def _compare(model: Comparator, regions: int, params, x, y) -> dict[str, jax.Arr
   out = model.apply({"params": params["comparator"]}, matrix, rows, columns)
   return {"comparator": chamfer(out["matrix"], out["rows"], out["columns"]),
           "excess": out["excess"], "region_chamfer": chamfer(matrix, rows, columns)}
-
-
-def _metrics(s_p, s_n, mask) -> dict[str, jax.Array]:
-  """How far the positive stands above its negatives: means, and the share ranked first."""
-  s_p, s_n = jax.lax.stop_gradient((s_p, s_n))
-  hardest = jnp.max(jnp.where(mask, s_n, -1.0), axis=1)
-  mean_n = jnp.sum(jnp.where(mask, s_n, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
-  return {"positive": jnp.mean(s_p), "negative": mean_n, "hardest": jnp.mean(hardest),
-          "top1": jnp.mean(s_p > hardest)}

@@ -71,9 +71,7 @@ def make(*, aggregator: str = "transformer",
          tau: float = 0.07, gamma: float = 256.0, margin: float = 0.25, bank_size: int = 4096,
          momentum: float = 0.0, positive_gradient: bool = False, filled_only: bool = False,
          dtype: str = "float32", level: str = "video", self_similarity: float = 0.0,
-         hard_negative: float = 0.0, self_keep: float = 0.7, frame_weights: bool = False,
-         suppression: float = 0.0, splice: float = 0.0, splice_share: float = 0.5,
-         recurring: float = 0.0) -> Method:
+         hard_negative: float = 0.0, self_keep: float = 0.7, frame_weights: bool = False) -> Method:
   """TCA as three pure functions. Defaults are the paper's final model (tca spec 13).
 
   Args:
@@ -91,13 +89,8 @@ def make(*, aggregator: str = "transformer",
       inside the batch, negatives with gradient (bank_size=0), or "both", the two losses' sum.
     self_similarity, hard_negative: weights of S2VS's terms (`losses.self_similarity`). A video is
       compared with itself as encoded a second time, from a random share `self_keep` of its frames.
-    frame_weights: learn a weight for each frame of a video; `embed` gives `weights` [B, T] too.
-    splice: share of anchors and positives that get a run of frames, at most `splice_share` of the
-      window, of one of their negatives.
-    suppression: weight of the loss that teaches frame weights to suppress irrelevant frames:
-      those spliced in, and those that recur.
-    recurring: cosine from which on a frame that the step's negatives show too is irrelevant; 0 for
-      none.
+    frame_weights: average a video's frames by learnt weights, which the loss of video descriptors
+      teaches; `embed` gives `weights` [B, T] too, by which Chamfer's means count.
 
   A batch is `{"anchor", "positive", "negative"}`, each `{"x", "length", "group"}`:
   x [B, T, D], length [B], group [B] for anchor and positive; [B, M, T, D], [B, M], [B, M] for the
@@ -115,9 +108,7 @@ def make(*, aggregator: str = "transformer",
   model = _aggregator(aggregator, aggregators or {}, jnp.dtype(dtype))
   options.check(aggregator=aggregator, level=level, loss=loss, bank_size=bank_size,
                 dropout=model.dropout, self_similarity=self_similarity,
-                hard_negative=hard_negative, self_keep=self_keep, frame_weights=frame_weights,
-                suppression=suppression, splice=splice, splice_share=splice_share,
-                recurring=recurring)
+                hard_negative=hard_negative, self_keep=self_keep, frame_weights=frame_weights)
   if frame_weights:
     model = Weighted(model, dtype=jnp.dtype(dtype))
 
@@ -155,10 +146,7 @@ def make(*, aggregator: str = "transformer",
     return (s_p, anchor["video"] @ rows.T, mask), after
 
   def loss_fn(params, aux, batch, key):
-    keys, spliced = jax.random.split(key, 3), None
-    if splice:
-      batch, spliced = options.splice(jax.random.fold_in(key, 3), batch, rate=splice,
-                                      share=splice_share)
+    keys = jax.random.split(key, 3)
     key_params = params
     if momentum:
       key_params = jax.lax.stop_gradient(ema.update(aux["key_params"], params, momentum))
@@ -166,7 +154,6 @@ def make(*, aggregator: str = "transformer",
     anchor, moved = encode(params, aux, batch["anchor"], keys[0])
     positive, _ = encode(params if positive_gradient else key_params, aux, batch["positive"],
                          keys[1])
-    encoded = {"anchor": anchor, "positive": positive}
     if not positive_gradient:
       positive = jax.lax.stop_gradient(positive)
     negative, _ = encode(key_params if bank_size else params, aux, batch["negative"], keys[2])
@@ -180,9 +167,6 @@ def make(*, aggregator: str = "transformer",
       part, _ = encode(params, aux, options.thinned(thin, batch["anchor"], self_keep), again)
       selves = {name: options.self_similarities(part, anchor, level=name) for name in compared}
     value, metrics = _value(objective, compared, selves, self_similarity, hard_negative)
-    if suppression:
-      extra, seen = options.suppression(encoded, options.irrelevant(batch, spliced, recurring))
-      value, metrics = value + suppression * extra, metrics | seen
     metrics["loss"] = value
     if bank_size:
       metrics["bank_filled"] = bank["bank"].filled / bank_size
@@ -210,7 +194,7 @@ def _value(objective, compared, selves, self_weight, hard_weight):
   """
   value, metrics = 0.0, {}
   for level, (s_p, s_n, mask) in compared.items():
-    losses, seen = objective(s_p, s_n, mask), _metrics(s_p, s_n, mask)
+    losses, seen = objective(s_p, s_n, mask), retrieval.summary(s_p, s_n, mask)
     if self_weight:
       losses += self_weight * absolute.self_similarity(selves[level])
       seen["self"] = jnp.mean(selves[level])
@@ -220,12 +204,3 @@ def _value(objective, compared, selves, self_weight, hard_weight):
     prefix = "frame_" if level == "frame" and len(compared) > 1 else ""
     metrics |= {prefix + name: number for name, number in seen.items()}
   return value, metrics
-
-
-def _metrics(s_p, s_n, mask) -> dict[str, jax.Array]:
-  """How far the positive stands above the negatives: means, and the share ranked first."""
-  s_p, s_n = jax.lax.stop_gradient((s_p, s_n))
-  hardest = jnp.max(jnp.where(mask, s_n, -1.0), axis=1)
-  mean_n = jnp.sum(jnp.where(mask, s_n, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
-  return {"positive": jnp.mean(s_p), "negative": mean_n, "hardest": jnp.mean(hardest),
-          "top1": jnp.mean(s_p > hardest)}

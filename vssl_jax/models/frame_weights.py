@@ -1,7 +1,8 @@
-"""How much every frame of a video counts: learnt weights that suppress irrelevant frames.
+"""How much every frame of a video counts: learnt weights.
 
-The idea is that of VVS (Video-to-video suppression): a frame is judged by what it shows and by how
-it relates to what the whole video is about.
+As in VVS (video-to-video suppression) a frame is judged by what it shows and by how it relates to
+what the whole video is about. No label says which frames matter: weights are learnt through the
+loss of the video descriptors that they average.
 """
 
 import flax.linen as nn
@@ -56,11 +57,10 @@ class Weighted(nn.Module):
 
   @nn.compact
   def __call__(self, x, length, *, train: bool = False):
-    """As the aggregator, and `weights` [B, T]; in training `weight_logits` [B, T] too."""
+    """As the aggregator, and `weights` [B, T]."""
     encoded = self.aggregator(x, length, train=train)
     logits = FrameWeights(self.hidden, self.dtype, name="weights")(x, length)
-    weighed = weigh(encoded, logits)
-    return weighed | {"weight_logits": logits} if train else weighed
+    return weigh(encoded, logits)
 
 
 def valid(x: jax.Array, length: jax.Array) -> jax.Array:

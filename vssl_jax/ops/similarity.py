@@ -113,24 +113,6 @@ def symmetric_chamfer(q: jax.Array, q_len: jax.Array, t: jax.Array, t_len: jax.A
   return (forward + backward) / 2
 
 
-@jax.jit
-def weighted_chamfer(q: jax.Array, weights: jax.Array, t: jax.Array,
-                     t_len: jax.Array) -> jax.Array:
-  """`sum_i w_i max_j q_i . t_j / sum_i w_i`: Chamfer, query frames counting by their weights.
-
-  Args:
-    q: [Q, T, D]; t: [N, S, D], t_len: [N], as in `chamfer`.
-    weights: [Q, T], at least 0, and 0 at padding.
-
-  Returns:
-    [Q, N] float32 in [-1, 1]; not finite for a video without any weight.
-  """
-  s = frame_matrix(jnp.where(weights[..., None] > 0, q, 0), t)
-  s = jnp.where((jnp.arange(t.shape[1]) < t_len[:, None])[None, None], s, -jnp.inf)
-  share = weights / jnp.sum(weights, axis=1, keepdims=True)
-  return jnp.sum(share[..., None].astype(jnp.float32) * jnp.max(s, axis=3), axis=1)
-
-
 def _masked_mean(x: jax.Array, valid: jax.Array, axis: int) -> jax.Array:
   count = jnp.sum(valid, axis=axis, dtype=jnp.float32)
   return jnp.sum(jnp.where(valid, x, 0.0), axis=axis) / count
