@@ -99,6 +99,12 @@ def load_score(embed: pathlib.Path) -> learned.Score:
   return learned.Score(names, pairs)
 
 
+def digest(embed: pathlib.Path) -> str:
+  """A hash of an exported model: of the file `embed`, and of the score beside it, if any."""
+  paths = pathlib.Path(embed), pathlib.Path(embed).with_name(SCORE)
+  return features.digest([features.file_digest(path) for path in paths if path.is_file()])
+
+
 def _embedded(method, dim: int, params, aux):
   inputs = {"x": jax.ShapeDtypeStruct((1, 8, dim), np.float32),
             "length": jax.ShapeDtypeStruct((1,), np.int32)}

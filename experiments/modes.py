@@ -8,7 +8,7 @@ import time
 
 import jax
 
-from experiments import cli, extraction, pictures, registry, results
+from experiments import cli, exports, extraction, pictures, registry, results
 from vssl_jax import parallel
 from vssl_jax import train as training
 from vssl_jax.checkpoint import Checkpoints
@@ -132,7 +132,8 @@ def evaluate(config, workdir: pathlib.Path, exported: str, elsewhere: bool = Fal
   if elsewhere and jax.process_count() == 1:  # may be large: what is embedded and scored is kept
     scratch = folder / "search"
     cli.make_folder(scratch, "--workdir")
-  reports = {name: task.evaluator.report(*row, scratch, {"model": name, "file": exported})}
+  origin = {"model": name, "file": exports.digest(exported) if exported else ""}
+  reports = {name: task.evaluator.report(*row, scratch, origin)}
   text = results.table(task, reports)
   say(text)
   if elsewhere and jax.process_index() == 0:

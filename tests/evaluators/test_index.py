@@ -95,6 +95,31 @@ def test_what_was_begun_without_a_video_begins_anew(tmp_path):
   assert Index(tmp_path).rows("frames").shape == (27, 4)
 
 
+@pytest.mark.parametrize("gone", ["frames.f32", "video.f32", "index.jsonl"])
+def test_what_was_killed_before_its_first_rows_were_there_begins_anew(tmp_path, gone):
+  Index(tmp_path).add(batches())
+  (tmp_path / gone).unlink()
+  index = Index(tmp_path)
+  assert len(index) == 0
+  index.add(batches())
+  whole = Index()
+  whole.add(batches())
+  same(Index(tmp_path), whole)
+
+
+def test_padded_videos():
+  index = Index()
+  index.add(batches(weights=True))
+  padded = index.padded("frames", np.array([2, 0, 7]), (4, 6))
+  for row, k in zip(padded, (2, 0, 7), strict=False):
+    n = index.length[k]
+    np.testing.assert_array_equal(row[:n], index.rows("frames")[index.start[k]:][:n])
+    assert not row[n:].any()
+  assert padded.shape == (4, 6, 4) and not padded[3].any()
+  assert index.padded("weights", np.array([1]), (1, 1)).shape == (1, 1, 1)
+  assert Index().padded("weights", np.array([], int), (0, 1)) is None
+
+
 def test_a_changed_size_and_an_unwritable_folder_are_told(tmp_path):
   index = Index()
   index.add(batches())

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.reference import retrieval as reference
-from vssl_jax.evaluators import retrieval
+from vssl_jax.evaluators import learned, retrieval
 from vssl_jax.metrics import retrieval as metrics
 from vssl_jax.types import ConfigError
 
@@ -188,6 +188,119 @@ def test_a_blank_frame_is_allowed(descriptors):
   descriptors["a"][2] = 0
   report = make(make_data(), descriptors).report(retrieval.mean_pool)
   assert np.isfinite(report.scores["chamfer"][0, 0])
+
+
+def weighed(inputs):
+  """The mean's embedding, frames weighing what their first number says; padding counts for most."""
+  valid = np.arange(inputs["x"].shape[1]) < inputs["length"][:, None]
+  return retrieval.mean_pool(inputs) | {
+      "weights": np.where(valid, 1 / (1 + np.exp(-2 * inputs["x"][..., 0])), 9.0)}
+
+
+def test_frames_count_by_the_weights_that_an_embedding_gives(descriptors):
+  names = ("chamfer", "symmetric_chamfer", "two_stage")
+  evaluator = make(make_data(), descriptors, similarities=names)
+  report, even = (evaluator.report(embed) for embed in (weighed, retrieval.mean_pool))
+
+  def one(x, y):
+    x, y = np.float64(x), np.float64(y)
+    weights = 1 / (1 + np.exp(-2 * x[:, 0]))
+    x, y = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, y))
+    return weights @ (x @ y.T).max(axis=1) / weights.sum()
+
+  for i, q in enumerate(QUERIES[:3]):
+    for j, t in enumerate(DATABASE):
+      if t in LENGTHS:
+        forward = one(descriptors[q], descriptors[t])
+        both = (forward + one(descriptors[t], descriptors[q])) / 2
+        np.testing.assert_allclose([report.scores[name][i, j] for name in names],
+                                   [forward, both, forward], atol=1e-6)
+  assert np.nanmax(np.abs(report.scores["chamfer"] - even.scores["chamfer"])) > 0.02
+
+
+def test_half_precision_is_near_and_spares_the_cosine(descriptors):
+  names = ("cosine", "chamfer", "symmetric_chamfer", "two_stage")
+  half, full = (make(make_data(), descriptors, similarities=names, dtype=dtype).report(weighed)
+                for dtype in ("bfloat16", "float32"))
+  np.testing.assert_array_equal(half.scores["cosine"], full.scores["cosine"])
+  for name in names[1:]:
+    assert half.scores[name].dtype == np.float32
+    assert 0 < np.nanmax(np.abs(half.scores[name] - full.scores[name])) < 0.01
+
+
+def total(x):
+  """What a learned score may read, as one vector a video."""
+  inside = np.arange(x["frames"].shape[1]) < x["length"][:, None]
+  return x["video"] * x["length"][:, None] + (x["frames"] * inside[..., None]).sum(axis=1)
+
+
+SCORE = learned.Score(("a", "b"), lambda q, t: {"a": total(q) @ total(t).T,
+                                                "b": -total(q) @ total(t).T})
+
+
+def test_a_learned_score_is_measured_beside_the_others(descriptors):
+  report = make(make_data(), descriptors, similarities=("chamfer",)).report(
+      retrieval.mean_pool, SCORE)
+  assert list(report.scores) == list(report.results) == ["chamfer", "a", "b"]
+  one = {i: total(retrieval.mean_pool({"x": x[None], "length": np.int32([len(x)])}))[0]
+         for i, x in descriptors.items() if len(x)}
+  for i, q in enumerate(QUERIES):
+    for j, t in enumerate(DATABASE):
+      want = one[q] @ one[t] if {q, t} <= one.keys() else np.nan
+      np.testing.assert_allclose(report.scores["a"][i, j], want, rtol=1e-4, atol=1e-4)
+  np.testing.assert_array_equal(report.scores["b"], -report.scores["a"])
+  best = [i for i, _ in report.ranked("q2", "a")]
+  assert [i for i, _ in report.ranked("q2", "b")] == best[::-1] and len(best) == 7
+
+
+class Stop(Exception):
+  pass
+
+
+@pytest.mark.parametrize("calls", [2, 4, 8])
+def test_an_interrupted_report_goes_on_in_its_folder_and_ends_equal(descriptors, tmp_path, calls):
+  """Embedding is cut short at one of its calls: 3, a query each, then 7, a database video each."""
+  evaluator, seen = make(make_data(), descriptors, block=1), []
+  want = evaluator.report(weighed, SCORE)
+
+  def embed(inputs):
+    seen.append(inputs)
+    if len(seen) == calls:
+      raise Stop
+    return weighed(inputs)
+
+  with pytest.raises(Stop):
+    evaluator.report(embed, SCORE, tmp_path, {"step": 1})
+  for left in (10 - max(0, calls - 4), 3):  # what was embedded of the database is not again
+    seen[:] = [None] * calls
+    got = evaluator.report(embed, SCORE, tmp_path, {"step": 1})
+    assert len(seen) - calls == left
+    assert got.numbers == want.numbers and got.missing == want.missing
+    for name, scores in want.scores.items():
+      np.testing.assert_array_equal(got.scores[name], scores)
+  with pytest.raises(ConfigError, match="something else"):
+    evaluator.report(embed, SCORE, tmp_path, {"step": 2})
+
+
+def test_a_folder_follows_videos_that_can_be_read_later_and_what_is_kept_of_them(descriptors,
+                                                                                tmp_path):
+  make(make_data(), descriptors).report(weighed, folder=tmp_path)
+  more = descriptors | {"lost": descriptors["long"][:30] + 1}
+  got = make(make_data(), more).report(weighed, folder=tmp_path)
+  want = make(make_data(), more).report(weighed)
+  for name, scores in want.scores.items():
+    np.testing.assert_allclose(got.scores[name], scores, atol=1e-6)
+  with pytest.raises(ConfigError, match="something else"):
+    make(make_data(), descriptors, similarities=("cosine",)).report(weighed, folder=tmp_path)
+
+
+@pytest.mark.parametrize(("weights", "words"), [
+    (lambda i: np.ones(len(i["length"])), r"embed gave weights \(\d,\) for frames"),
+    (lambda i: np.full(i["x"].shape[:2], np.nan), "the frame weights of '.*' should be finite"),
+    (lambda i: np.zeros(i["x"].shape[:2]), "should be finite, at least 0 and not all 0")])
+def test_wrong_frame_weights_are_refused(descriptors, weights, words):
+  with pytest.raises(ValueError, match=words):
+    make(make_data(), descriptors)(lambda i: retrieval.mean_pool(i) | {"weights": weights(i)})
 
 
 @pytest.mark.parametrize(("change", "words"), [

@@ -114,8 +114,21 @@ def test_an_interrupted_search_goes_on_and_ends_equal(tmp_path, monkeypatch):
   assert search.Scores(names, shape, tmp_path, {"step": 4}).done == 0  # of something else
 
 
-def test_two_stages_on_the_whole_database_are_chamfer():
-  queries, asked = make((2, 30, 11), 0)
+def test_scores_of_something_else_are_made_anew_and_then_no_more_those_of_before(tmp_path):
+  first = (("chamfer",), (4, 2), tmp_path, {"step": 3})
+  for other in ((("chamfer",), (4, 2), tmp_path, {"step": 4}), (("chamfer",), (5, 2), *first[2:]),
+                (("chamfer", "own"), *first[1:])):
+    scores = search.Scores(*first)
+    assert scores.done == 0
+    scores.finish_block()
+    assert search.Scores(*first).done == 1
+    scores = search.Scores(*other)
+    assert scores.done == 0 and not np.any(scores.tables["chamfer"])
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_two_stages_on_the_whole_database_are_chamfer(weights):
+  queries, asked = make((2, 30, 11), 0, weights=weights)
   database, found = make(LENGTHS, 1)
   first = search.cosine(queries, database)
   got = search.two_stage(queries, database, first, len(database))

@@ -61,7 +61,7 @@ def embed_videos(ids: Iterable[str], descriptors: Mapping[str, np.ndarray], embe
     first = first or (name, x.shape[1])
     if x.shape[1] != first[1]:
       raise ValueError(f"{name!r} has {x.shape[1]} features, {first[0]!r} has {first[1]}")
-    frames = max(SHORTEST, 1 << (len(x) - 1).bit_length())
+    frames = power_of_two(len(x), SHORTEST)
     group = waiting.setdefault(frames, [])
     group.append((name, x))
     if len(group) == _rows(frames, block):
@@ -70,8 +70,13 @@ def embed_videos(ids: Iterable[str], descriptors: Mapping[str, np.ndarray], embe
   for frames, group in sorted(waiting.items()):
     rows = _rows(frames, block)
     if frames not in filled:
-      rows = min(rows, 1 << (len(group) - 1).bit_length())
+      rows = min(rows, power_of_two(len(group)))
     yield _embed(group, frames, rows, embed)
+
+
+def power_of_two(n: int, least: int = 1) -> int:
+  """The smallest one that is at least n and `least`: few sizes, and so few compilations."""
+  return max(least, 1 << (n - 1).bit_length())
 
 
 def _rows(frames: int, block: int) -> int:
@@ -94,9 +99,13 @@ def _embed(group: list[tuple[str, np.ndarray]], frames: int, rows: int, embed: E
       len(video) == len(frames_out) == len(valid) == rows and valid.max() <= frames_out.shape[1]):
     raise ValueError(f"embed gave video {video.shape}, frames {frames_out.shape} and lengths "
                      f"{valid.tolist()} for x {x.shape}: should be [B, D], [B, S, D] and up to S")
+  weights = np.asarray(out["weights"], np.float32) if "weights" in out else None
+  if weights is not None and weights.shape != frames_out.shape[:2]:
+    raise ValueError(f"embed gave weights {weights.shape} for frames {frames_out.shape}")
   for i, name in enumerate(ids):
     _check(name, video[i], frames_out[i, :valid[i]])
-  weights = np.asarray(out["weights"], np.float32) if "weights" in out else None
+    if weights is not None:
+      _check_weights(name, weights[i, :valid[i]])
   return Batch(ids, video, frames_out, valid, weights)
 
 
@@ -109,3 +118,8 @@ def _check(name: str, video: np.ndarray, frames: np.ndarray) -> None:
   if np.any(off & (norms > 1e-6)):
     raise ValueError(f"embedded frames of {name!r} have norms up to {norms.max():.3g}: chamfer "
                      "similarity needs unit vectors, so normalise them in `embed`")
+
+
+def _check_weights(name: str, weights: np.ndarray) -> None:
+  if not np.isfinite(weights).all() or weights.min() < 0 or weights.max() == 0:
+    raise ValueError(f"the frame weights of {name!r} should be finite, at least 0 and not all 0")

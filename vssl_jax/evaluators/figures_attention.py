@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from vssl_jax.evaluators.embedded import SHORTEST, Embed
+from vssl_jax.evaluators.embedded import SHORTEST, Embed, power_of_two
 from vssl_jax.evaluators.figures import FAINT, INK
 
 SHOWN, FILLER, UNIFORM = "#0072B2", "#E69F00", "#22262b"
@@ -25,7 +25,7 @@ def received(embed: Embed, descriptors, ids: Sequence[str]) -> dict[str, np.ndar
     x = descriptors[name] if name in descriptors else ()
     if not len(x):
       continue
-    padded = np.zeros((1, max(SHORTEST, 1 << (len(x) - 1).bit_length()), x.shape[1]), np.float32)
+    padded = np.zeros((1, power_of_two(len(x), SHORTEST), x.shape[1]), np.float32)
     padded[0, :len(x)] = x
     out = embed({"x": padded, "length": np.array([len(x)], np.int32)})
     if "attention" not in out:

@@ -92,6 +92,19 @@ class Index:
                           np.zeros(shape, "<f4"))  # an empty file can't be mapped
     return self._maps[name]
 
+  def padded(self, name: str, at: np.ndarray, shape: tuple[int, int]) -> np.ndarray | None:
+    """`rows(name)` of the videos `at` as [*shape, D], zero where there is nothing; None likewise.
+
+    `shape` is a number of videos and a length, at least those of `at`.
+    """
+    source = self.rows(name)
+    if source is None:
+      return None
+    found, start, length = np.zeros((*shape, source.shape[1]), np.float32), self.start, self.length
+    for row, k in enumerate(at):
+      found[row, :length[k]] = source[start[k]:start[k] + length[k]]
+    return found
+
   def _append(self, parts: dict[str, np.ndarray], lines: list[dict]) -> None:
     dims = {name: x.shape[1] for name, x in parts.items()}
     if self._dims and dims != self._dims:
@@ -157,7 +170,9 @@ class Index:
   def _recover(self) -> None:
     """Cuts all files behind the last video that is whole in all of them."""
     path = self.folder / _LINES
-    text = path.read_text() if path.is_file() else ""
+    for file in (path, *(self.folder / f"{name}.f32" for name in self._dims)):
+      file.touch()  # it may have been about to be written
+    text = path.read_text()
     rows = {name: (self.folder / f"{name}.f32").stat().st_size // (4 * dim)
             for name, dim in self._dims.items()}
     most = min((n for name, n in rows.items() if name != "video"), default=2**62)

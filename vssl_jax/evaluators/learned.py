@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from vssl_jax.evaluators.embedded import SHORTEST, Batch
+from vssl_jax.evaluators.embedded import SHORTEST, Batch, power_of_two
 from vssl_jax.evaluators.index import Index
 from vssl_jax.evaluators.search import Block, Learned
 from vssl_jax.types import ConfigError
@@ -34,19 +34,16 @@ def over(score: Score, asked: Index, found: Index, tile: int = TILE) -> Learned:
 
   Videos are padded to powers of two, at least 8: each pair of lengths is compiled.
   """
-  sizes, queries = _power(asked.length), []
-  for size in np.unique(sizes):
+  sizes, queries = np.array([power_of_two(int(n), SHORTEST) for n in asked.length]), []
+  for size in np.unique(sizes).tolist():
     at = np.flatnonzero(sizes == size)
-    frames = np.zeros((len(at), size, asked.rows("frames").shape[1]), np.float32)
-    for row, k in enumerate(at):
-      first, n = asked.start[k], asked.length[k]
-      frames[row, :n] = asked.rows("frames")[first:first + n]
+    frames = asked.padded("frames", at, (len(at), size))
     queries.append((at, Batch(tuple(asked.ids[k] for k in at), asked.rows("video")[at], frames,
                               asked.length[at].astype(np.int32))))
 
   def scores(block: Block) -> dict[str, np.ndarray]:
-    rows, s = len(block.length), int(_power(np.array([block.frames.shape[1]]))[0])
-    frames = np.pad(block.frames, ((0, 0), (0, s - block.frames.shape[1]), (0, 0)))
+    rows, s = block.frames.shape[:2]
+    frames = np.pad(block.frames, ((0, 0), (0, power_of_two(s, SHORTEST) - s), (0, 0)))
     video = np.zeros((rows, asked.rows("video").shape[1]), np.float32)
     video[:len(block.at)] = found.rows("video")[block.at]
     target = Batch(tuple(found.ids[k] for k in block.at), video, frames, block.length)
@@ -57,10 +54,6 @@ def over(score: Score, asked: Index, found: Index, tile: int = TILE) -> Learned:
     return tables
 
   return scores
-
-
-def _power(length: np.ndarray) -> np.ndarray:
-  return np.maximum(SHORTEST, 2 ** np.ceil(np.log2(length)).astype(int))
 
 
 def pairs(score: Pairs, q: Batch, t: Batch, block: int) -> dict[str, np.ndarray]:
@@ -103,7 +96,7 @@ def pairs(score: Pairs, q: Batch, t: Batch, block: int) -> dict[str, np.ndarray]
 def _tile(batch: Batch, start: int, block: int) -> dict[str, np.ndarray]:
   """Videos from `start` on; what is missing to the tile's size repeats the first of them."""
   n = min(block, len(batch.length) - start)
-  size = min(block, 1 << (n - 1).bit_length())
+  size = min(block, power_of_two(n))
   index = start + np.where(np.arange(size) < n, np.arange(size), 0)
   return {"video": batch.video[index], "frames": batch.frames[index],
           "length": batch.length[index]}

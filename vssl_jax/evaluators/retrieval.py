@@ -146,6 +146,8 @@ def make(data: Any, descriptors: Mapping[str, np.ndarray], *,
     raise ConfigError(f"dtype={dtype!r}: choose from {', '.join(chamfer.DTYPES)}")
   if not 0 < shortlist <= 1:
     raise ConfigError(f"shortlist={shortlist} is a share of the database: above 0, at most 1")
+  if not memory >= 0:
+    raise ConfigError(f"memory={memory} must be at least 0 GiB")
   for what, ids in (("queries", data.queries), ("database", data.database)):
     if len(set(ids)) < len(ids):
       raise ValueError(f"an id occurs twice among the {what}")
@@ -225,8 +227,8 @@ class RetrievalEvaluator:
     missing: list[str] = []
     by_frames = set(self.similarities) != {"cosine"} or score is not None
     asked = self._index(embed, queries, missing, None, None, by_frames, self.block // 16)
-    meta = {"origin": origin, "dtype": self.dtype, "videos":
-            hashlib.sha256("\n".join([*queries, "", *database]).encode()).hexdigest()}
+    meta = {"origin": origin, "dtype": self.dtype, "frames": by_frames,
+            "videos": _digest(queries, database)}
     found = self._index(embed, database, missing, folder, meta, by_frames, self.block)
     tables = {}
     if len(asked) and len(found):
@@ -265,11 +267,17 @@ class RetrievalEvaluator:
                                              dtype=self.dtype, progress=self.progress)
     whole = {"chamfer", "symmetric_chamfer"} & set(self.similarities)
     if whole := whole | set(score.names if score else ()):
-      scores = search.Scores(whole, (len(found), len(asked)), folder, meta)
+      # Not all of the data set's may have been there when the search began.
+      compared = meta | {"compared": _digest(asked.ids, found.ids)}
+      scores = search.Scores(whole, (len(found), len(asked)), folder, compared)
       search.exhaustive(asked, found, scores, dtype=self.dtype, learned=own,
                         progress=self.progress)
       tables |= {name: table.T for name, table in scores.tables.items()}
     return tables
+
+
+def _digest(queries: Sequence[str], database: Sequence[str]) -> str:
+  return hashlib.sha256("\n".join([*queries, "", *database]).encode()).hexdigest()
 
 
 def _l2(x: np.ndarray) -> np.ndarray:

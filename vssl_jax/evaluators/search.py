@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from vssl_jax.evaluators.embedded import power_of_two
 from vssl_jax.evaluators.index import Index
 from vssl_jax.ops import chamfer, similarity
 
@@ -67,17 +68,11 @@ def groups(index: Index, at: np.ndarray, rows: int = BLOCK_ROWS) -> list[tuple[i
 
 def block(index: Index, s: int, at: np.ndarray, rows: int = BLOCK_ROWS) -> Block:
   """One of `groups`; with fillers up to a power of two of videos, or as many as a block holds."""
-  size = min(max(1, rows // s), 1 << (len(at) - 1).bit_length())
-  start, length, count = index.start[at], index.length[at], np.ones(size, np.int32)
-  count[:len(at)] = length
-  padded = {}
-  for name in ("frames", "weights"):
-    if (source := index.rows(name)) is not None:
-      padded[name] = np.zeros((size, s, source.shape[1]), np.float32)
-      for row, (first, n) in enumerate(zip(start, length, strict=True)):
-        padded[name][row, :n] = source[first:first + n]
-  weights = padded["weights"][..., 0] if "weights" in padded else None
-  return Block(at, padded["frames"], count, weights)
+  size = min(max(1, rows // s), power_of_two(len(at)))
+  length = np.ones(size, np.int32)
+  length[:len(at)] = index.length[at]
+  frames, weights = (index.padded(name, at, (size, s)) for name in ("frames", "weights"))
+  return Block(at, frames, length, None if weights is None else weights[..., 0])
 
 
 def ahead(items: Iterable, count: int = 2) -> Iterator:
@@ -121,7 +116,7 @@ def two_stage(queries: Index, database: Index, first: np.ndarray, size: int, *,
             disable=None if progress else True) as bar:
     for q in range(len(queries)):
       own = slice(start[q], start[q] + length[q])
-      rows = max(64, 1 << (int(length[q]) - 1).bit_length())
+      rows = power_of_two(int(length[q]), 64)
       packed = chamfer.pack([frames[own]], dtype=dtype, rows=rows,
                             weights=None if weights is None else [weights[own, 0]])
       # Equal scores: the database's order, as everywhere.
@@ -144,16 +139,25 @@ class Scores:
 
   def __init__(self, names: Iterable[str], shape: tuple[int, int],
                folder: str | os.PathLike | None = None, meta: dict | None = None):
-    """Opens the tables; those in `folder` begin anew unless they were made from the same `meta`."""
-    self._folder, self._meta, self.done = folder and pathlib.Path(folder), meta, 0
+    """Opens the tables; those in `folder` begin anew unless all is as when they were made.
+
+    Args:
+      names: of the tables.
+      shape: N videos of the database, Q queries.
+      meta: what is compared, in JSON's types.
+    """
+    self._folder, self.done = folder and pathlib.Path(folder), 0
+    self._made_from = {"names": sorted(names), "shape": list(shape), "meta": meta}
     if self._folder is None:
       self.tables = {name: np.full(shape, np.nan, np.float32) for name in names}
       return
     self._folder.mkdir(parents=True, exist_ok=True)
     self._state = self._folder / "scores.json"
     known = json.loads(self._state.read_text()) if self._state.is_file() else {}
-    same = known.get("meta") == meta and known.get("names") == sorted(names)
-    self._names, self.done = sorted(names), known["done"] if same else 0
+    done, same = known.pop("done", 0), known == self._made_from
+    self.done = done if same else 0
+    if not same:
+      self._state.unlink(missing_ok=True)
     mode = "r+" if same else "w+"
     self.tables = {name: np.memmap(self._folder / f"{name}.f32", "<f4", mode, shape=shape)
                    for name in names}
@@ -166,7 +170,7 @@ class Scores:
     for table in self.tables.values():
       table.flush()
     temporary = self._state.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"meta": self._meta, "names": self._names, "done": self.done}))
+    temporary.write_text(json.dumps({**self._made_from, "done": self.done}))
     os.replace(temporary, self._state)
 
 
