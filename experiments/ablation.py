@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import cli
+from experiments import cli, config_file
 from experiments.registry import nearest
 from vssl_jax.metrics.paired import difference
 from vssl_jax.types import ConfigError
@@ -82,7 +82,7 @@ def change(config, values: Mapping[str, Any], where: str):
   """A locked copy of a config with values changed by dotted key; ConfigError names a wrong one."""
   changed = copy.deepcopy(config)
   for name, value in values.items():
-    cli.check_key(changed, name, f"{where}: {name}")
+    config_file.check_key(changed, name, f"{where}: {name}")
     *groups, key = name.split(".")
     node = changed
     for group in groups:

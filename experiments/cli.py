@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import re
-import runpy
 import signal
 import sys
 
@@ -15,7 +14,7 @@ import ml_collections
 from absl import flags
 
 from data_pipelines import lock
-from experiments.registry import nearest
+from experiments import config_file
 from vssl_jax.types import ConfigError
 
 # Settings that change no number: where things lie, how many threads, how often something is told.
@@ -36,7 +35,7 @@ def parse_flags(argv: list[str]) -> list[str]:
   """
   spec = config_spec(argv)
   if spec is not None:
-    _check_keys(argv, _load(spec))
+    _check_keys(argv, config_file.load(spec))
   try:
     # absl would print every library's INFO lines, and tracebacks of what is told as an error too.
     return flags.FLAGS([argv[0], "--verbosity=-3", *argv[1:]])
@@ -54,55 +53,10 @@ def config_spec(argv: list[str]) -> str | None:
   return None
 
 
-def config_module(spec: str) -> dict:
-  """What the file of "file.py" or "file.py:preset" defines, by name."""
-  file = spec.partition(":")[0]
-  if not pathlib.Path(file).is_file():
-    have = ", ".join(str(p) for p in sorted(pathlib.Path("experiments").glob("*.py"))
-                     if "\ndef get_config" in p.read_text())
-    raise ConfigError(f"--config={file}: no such file" + (f"; there are: {have}" if have else ""))
-  with _config_errors(spec):
-    return runpy.run_path(file)
-
-
-def _load(spec: str) -> ml_collections.ConfigDict:
-  """The config of "file.py" or "file.py:preset"."""
-  file, colon, preset = spec.partition(":")
-  get_config = config_module(spec).get("get_config")
-  with _config_errors(spec):
-    config = get_config and get_config(*([preset] if colon else []))
-  if not isinstance(config, ml_collections.ConfigDict):
-    raise ConfigError(f"--config={file}: needs a function get_config() that returns a ConfigDict")
-  return config
-
-
-@contextlib.contextmanager
-def _config_errors(spec: str):
-  """Names the file in what goes wrong in it."""
-  try:
-    yield
-  except ConfigError:
-    raise
-  except SyntaxError as e:
-    raise ConfigError(f"{e.filename}, line {e.lineno}: {e.msg}") from e
-  except Exception as e:  # a config file is anybody's program
-    raise ConfigError(f"--config={spec}: {type(e).__name__}: {e}; --debug shows where") from e
-
-
 def _check_keys(argv: list[str], config: ml_collections.ConfigDict) -> None:
   for arg in argv:
     if found := re.match(r"--?(?:no)?config\.([\w.]+)", arg):
-      check_key(config, found[1], f"--config.{found[1]}")
-
-
-def check_key(config: ml_collections.ConfigDict, name: str, said: str) -> None:
-  """Raises ConfigError, beginning with `said`, where a config has no `name` ("train.steps")."""
-  node, before = config, "config"
-  for key in name.split("."):
-    if not isinstance(node, ml_collections.ConfigDict) or key not in node:
-      near = nearest(key, node) if isinstance(node, ml_collections.ConfigDict) else ""
-      raise ConfigError(f"{said}: {before} has no {key!r}{near}")
-    node, before = node[key], f"{before}.{key}"
+      config_file.check_key(config, found[1], f"--config.{found[1]}")
 
 
 def _explain(error: flags.Error) -> str:

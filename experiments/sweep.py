@@ -21,7 +21,7 @@ import traceback
 from absl import flags
 
 from data_pipelines.errors import DataError
-from experiments import ablation, cli
+from experiments import ablation, cli, config_file
 from experiments import run as command_line
 from vssl_jax.types import ConfigError
 
@@ -63,7 +63,7 @@ def main(argv) -> int:
 def load(spec: str, name: str) -> list[ablation.Table]:
   """The tables that the config file yields for `name`; "" for all."""
   file = spec.partition(":")[0]
-  function = cli.config_module(spec).get("sweep")
+  function = config_file.definitions(spec).get("sweep")
   if function is None:
     raise ConfigError(f"--config={file} has no sweep(): define one that yields tables, see "
                       "experiments/ablation.py")

@@ -1,0 +1,55 @@
+"""Config files, "file.py" or "file.py:preset": what they define, and what is wrong with them."""
+
+import contextlib
+import pathlib
+import runpy
+
+import ml_collections
+
+from experiments.registry import nearest
+from vssl_jax.types import ConfigError
+
+
+def definitions(spec: str) -> dict:
+  """What the file of "file.py" or "file.py:preset" defines, by name."""
+  file = spec.partition(":")[0]
+  if not pathlib.Path(file).is_file():
+    have = ", ".join(str(p) for p in sorted(pathlib.Path("experiments").glob("*.py"))
+                     if "\ndef get_config" in p.read_text())
+    raise ConfigError(f"--config={file}: no such file" + (f"; there are: {have}" if have else ""))
+  with _config_errors(spec):
+    return runpy.run_path(file)
+
+
+def load(spec: str) -> ml_collections.ConfigDict:
+  """The config of "file.py" or "file.py:preset"."""
+  file, colon, preset = spec.partition(":")
+  get_config = definitions(spec).get("get_config")
+  with _config_errors(spec):
+    config = get_config and get_config(*([preset] if colon else []))
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ConfigError(f"--config={file}: needs a function get_config() that returns a ConfigDict")
+  return config
+
+
+@contextlib.contextmanager
+def _config_errors(spec: str):
+  """Names the file in what goes wrong in it."""
+  try:
+    yield
+  except ConfigError:
+    raise
+  except SyntaxError as e:
+    raise ConfigError(f"{e.filename}, line {e.lineno}: {e.msg}") from e
+  except Exception as e:  # a config file is anybody's program
+    raise ConfigError(f"--config={spec}: {type(e).__name__}: {e}; --debug shows where") from e
+
+
+def check_key(config: ml_collections.ConfigDict, name: str, said: str) -> None:
+  """Raises ConfigError, beginning with `said`, where a config has no `name` ("train.steps")."""
+  node, before = config, "config"
+  for key in name.split("."):
+    if not isinstance(node, ml_collections.ConfigDict) or key not in node:
+      near = nearest(key, node) if isinstance(node, ml_collections.ConfigDict) else ""
+      raise ConfigError(f"{said}: {before} has no {key!r}{near}")
+    node, before = node[key], f"{before}.{key}"
