@@ -71,11 +71,16 @@ class Measured:
 
 
 def pick(tables: list[Table], name: str) -> list[Table]:
-  """For a config file's `sweep(name)`: the table of that name, or all for ""; ConfigError."""
-  chosen = [t for t in tables if name in ("", t.name)]
-  if not chosen:
-    raise ConfigError(f"no such table{nearest(name, [t.name for t in tables])}")
-  return chosen
+  """For a config file's `sweep(name)`: the tables named, between commas, or all for "".
+
+  Raises:
+    ConfigError: there is no such table.
+  """
+  known = {t.name: t for t in tables}
+  names = name.split(",") if name else list(known)
+  for wrong in (n for n in names if n not in known):
+    raise ConfigError(f"no such table{nearest(wrong, known)}")
+  return [known[n] for n in dict.fromkeys(names)]
 
 
 def change(config, values: Mapping[str, Any], where: str):

@@ -25,7 +25,8 @@ from experiments import ablation, cli, config_file
 from experiments import run as command_line
 from vssl_jax.types import ConfigError
 
-SWEEP = flags.DEFINE_string("sweep", "", "Which table of the config file's sweep(); default all.")
+SWEEP = flags.DEFINE_string("sweep", "", "Tables of the config file's sweep(), between commas; "
+                            "default all.")
 SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each row: the config's seed and those after it.",
                              lower_bound=1)
 flags.adopt_module_key_flags(command_line)

@@ -142,6 +142,7 @@ def folder(c: ml_collections.ConfigDict) -> None:
   c.data.root = config_dict.placeholder(str)
   c.data.queries = ""  # a folder or list of videos to look up; "" for the held-out ones
   c.data.n_edits = 4
+  c.data.strength = ""  # or "strong": edits in the manner of S2VS
   c.data.n_eval_edits = 3
   c.data.max_videos = 0  # 0 for all; a few, to try things out
   c.data.holdout = 0.2

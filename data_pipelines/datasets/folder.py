@@ -11,7 +11,7 @@ import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from data_pipelines import shards
+from data_pipelines import edits, shards
 from data_pipelines.datasets import layout
 from data_pipelines.errors import DataError
 from data_pipelines.records import Dataset, Record, RetrievalData
@@ -65,7 +65,7 @@ def read(root: str, split: str = "all", *, allow_missing: bool = False, by_class
 
 def make(*, root: str, n_edits: int = 4, holdout: float = 0.2, n_eval_edits: int = 3,
          queries: str = "", extensions: Sequence[str] = SUFFIXES, seed: int = 0,
-         max_videos: int | None = None) -> RetrievalData:
+         max_videos: int | None = None, strength: str = "") -> RetrievalData:
   """Reads a folder of videos, whatever lies below it; only names are read, nothing is decoded.
 
   Ids are paths relative to `root`; edited copies have `#edit1`, ... (training) or `#query1`, ...
@@ -88,6 +88,8 @@ def make(*, root: str, n_edits: int = 4, holdout: float = 0.2, n_eval_edits: int
     extensions: what the names of videos end in, in lower case.
     seed: of the edits and of the choice of held-out videos.
     max_videos: use so many of the videos only, chosen by `seed`; 0 or None for all.
+    strength: of the training copies' edits, a key of `edits.STRENGTHS`: "", or "strong", in the
+      manner of S2VS. Queries are edited in the usual way.
 
   Raises:
     DataError: a setting is out of range, `root` is missing, not a folder, unreadable or has fewer
@@ -95,6 +97,9 @@ def make(*, root: str, n_edits: int = 4, holdout: float = 0.2, n_eval_edits: int
       is decoded.
   """
   _check_settings(n_edits, holdout, n_eval_edits, max_videos)
+  if strength not in edits.STRENGTHS:
+    raise DataError(f"data.strength={strength!r} is unknown; choose one of "
+                    f"{', '.join(map(repr, edits.STRENGTHS))}")
   folder = _folder(root, "data.root")
   path_of = _videos(folder, extensions)
   ids = _subset(list(path_of), max_videos, seed)
@@ -104,8 +109,8 @@ def make(*, root: str, n_edits: int = 4, holdout: float = 0.2, n_eval_edits: int
                     "on). Add videos, or raise data.max_videos if it is set")
   held_out = _held_out(ids, holdout, seed)
   train = [i for i in ids if i not in held_out]
-  copies = {i: _copies(i, path_of[i], *(("edit", n_edits) if i not in held_out else
-                                        ("query", n_eval_edits)), seed) for i in ids}
+  copies = {i: _copies(i, path_of[i], "query", n_eval_edits, seed) if i in held_out else
+               _copies(i, path_of[i], "edit", n_edits, seed, strength) for i in ids}
   own = _own_queries(queries, extensions) if queries else []
   originals = [Record(i, path_of[i]) for i in ids]
   videos = [*originals, *(v for i in ids for v in copies[i]), *own]
@@ -219,9 +224,10 @@ def _held_out(ids: list[str], holdout: float, seed: int) -> set[str]:
   return set(ranked[:min(max(1, count), len(ids) - 2)])
 
 
-def _copies(original: str, path: str, kind: str, count: int, seed: int) -> list[Record]:
-  return [Record(f"{original}#{kind}{k}", path,
-                edit_seed=int(_share(seed, kind, k, original) * 2**31))
+def _copies(original: str, path: str, kind: str, count: int, seed: int,
+            strength: str = "") -> list[Record]:
+  return [Record(f"{original}#{kind}{k}", path, edit_strength=strength,
+                 edit_seed=int(_share(seed, kind, k, original) * 2**31))
           for k in range(1, count + 1)]
 
 

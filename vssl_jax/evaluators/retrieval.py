@@ -194,12 +194,40 @@ class RetrievalEvaluator:
       ValueError: a descriptor or an embedding isn't finite, or frames aren't unit vectors; it
         names the video. Or no query, or no database video, has a descriptor.
     """
+    by_frames = set(self.similarities) != {"cosine"} or score is not None
+    meta = {"origin": origin, "dtype": self.dtype, "frames": by_frames,
+            "videos": _digest(self.data.queries, self.data.database)}
+    asked, found, missing = self.embedded(embed, folder, meta, keep_frames=by_frames)
+    return self.measured(asked, found, self._search(asked, found, score, folder, meta), missing)
+
+  def embedded(self, embed: Embed, folder: pathlib.Path | None = None, meta: dict | None = None, *,
+               keep_frames: bool = True) -> tuple[Index, Index, tuple[str, ...]]:
+    """Queries and database as indexes, and the ids of videos without a descriptor.
+
+    `folder` and `meta` are those of the database's index.
+
+    Raises:
+      ValueError: as `report`.
+    """
+    queries, database, missing = self.data.queries, self.data.database, []
+    asked = self._index(embed, queries, missing, None, None, keep_frames, self.block // 16)
+    found = self._index(embed, database, missing, folder, meta, keep_frames, self.block)
+    if not len(asked) or not len(found):
+      raise ValueError(f"{len(set(missing))} videos have no descriptor, and with them every query "
+                       f"or the whole database; the first is {missing[:1]}")
+    return asked, found, tuple(dict.fromkeys(missing))
+
+  def measured(self, asked: Index, found: Index, tables: Mapping[str, np.ndarray],
+               missing: tuple[str, ...]) -> Report:
+    """The report of score tables: name -> [queries of `asked`, videos of `found`]."""
     queries, database = tuple(self.data.queries), tuple(self.data.database)
-    scores, missing = self._scores(embed, score, queries, database, folder, origin)
+    row, column = ({name: i for i, name in enumerate(ids)} for ids in (queries, database))
+    at = np.ix_([row[i] for i in asked.ids], [column[i] for i in found.ids])
+    scores = {}
+    for name, table in tables.items():
+      scores[name] = np.full((len(queries), len(database)), np.nan, np.float32)
+      scores[name][at] = table
     available = {*queries, *database}.difference(missing)
-    if available.isdisjoint(queries) or available.isdisjoint(database):
-      raise ValueError(f"{len(missing)} videos have no descriptor, and with them every query or "
-                       f"the whole database; the first is {missing[:1]}")
     args = {**getattr(self.data, "protocol_args", {}), "annotation": self.data.annotation}
     results = {name: protocols.measure(self.protocol, s, queries, database, available, args)
                for name, s in scores.items()}
@@ -220,28 +248,6 @@ class RetrievalEvaluator:
       raise ValueError(f"{missing[0]!r} has no descriptor")
     return np.asarray(similarity.frame_matrix(frames[query], frames[video]))
 
-  def _scores(self, embed: Embed, score: learned.Score | None, queries: tuple[str, ...],
-              database: tuple[str, ...], folder: pathlib.Path | None, origin: dict | None,
-              ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Similarity -> [Q, N] float32, nan for missing videos; and the ids of these."""
-    missing: list[str] = []
-    by_frames = set(self.similarities) != {"cosine"} or score is not None
-    asked = self._index(embed, queries, missing, None, None, by_frames, self.block // 16)
-    meta = {"origin": origin, "dtype": self.dtype, "frames": by_frames,
-            "videos": _digest(queries, database)}
-    found = self._index(embed, database, missing, folder, meta, by_frames, self.block)
-    tables = {}
-    if len(asked) and len(found):
-      tables = self._search(asked, found, score, folder, meta)
-    row, column = ({name: i for i, name in enumerate(ids)} for ids in (queries, database))
-    at = np.ix_([row[i] for i in asked.ids], [column[i] for i in found.ids])
-    scores = {}
-    for name in (*self.similarities, *(score.names if score else ())):
-      scores[name] = np.full((len(queries), len(database)), np.nan, np.float32)
-      if name in tables:
-        scores[name][at] = tables[name]
-    return scores, tuple(dict.fromkeys(missing))
-
   def _index(self, embed: Embed, ids: Sequence[str], missing: list[str], folder, meta,
              keep_frames: bool, block: int) -> Index:
     """The embedded videos `ids`; those that an index on disk already has aren't embedded again."""
@@ -258,25 +264,25 @@ class RetrievalEvaluator:
 
   def _search(self, asked: Index, found: Index, score, folder, meta) -> dict[str, np.ndarray]:
     """Similarity -> [queries of `asked`, videos of `found`]."""
-    tables, own = {}, learned.over(score, asked, found) if score else None
-    if {"cosine", "two_stage"} & set(self.similarities):
+    wanted, tables = [*self.similarities, *(score.names if score else ())], {}
+    if {"cosine", "two_stage"} & set(wanted):
       tables["cosine"] = search.cosine(asked, found)
-    if "two_stage" in self.similarities:
+    if "two_stage" in wanted:
       size = search.shortlist_size(len(found), self.shortlist)
       tables["two_stage"] = search.two_stage(asked, found, tables["cosine"], size,
                                              dtype=self.dtype, progress=self.progress)
-    whole = {"chamfer", "symmetric_chamfer"} & set(self.similarities)
-    if whole := whole | set(score.names if score else ()):
+    if whole := [name for name in wanted if name not in ("cosine", "two_stage")]:
       # Not all of the data set's may have been there when the search began.
       compared = meta | {"compared": _digest(asked.ids, found.ids)}
       scores = search.Scores(whole, (len(found), len(asked)), folder, compared)
-      search.exhaustive(asked, found, scores, dtype=self.dtype, learned=own,
-                        progress=self.progress)
+      search.exhaustive(asked, found, scores, dtype=self.dtype, progress=self.progress,
+                        learned=learned.over(score, asked, found) if score else None)
       tables |= {name: table.T for name, table in scores.tables.items()}
-    return tables
+    return {name: tables[name] for name in wanted}
 
 
 def _digest(queries: Sequence[str], database: Sequence[str]) -> str:
+  """A hash of which queries are compared with which videos."""
   return hashlib.sha256("\n".join([*queries, "", *database]).encode()).hexdigest()
 
 

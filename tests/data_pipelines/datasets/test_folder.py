@@ -107,6 +107,15 @@ def test_seeds_of_edits_differ_and_last(root):
   assert not set(seeds) & {v.edit_seed for v in other.videos.values()}
 
 
+def test_strong_edits_are_for_training_alone(root):
+  data, usual = make(root, strength="strong"), make(root)
+  kinds = {i: v.edit_strength for i, v in data.videos.items()}
+  assert all(kinds[i] == ("strong" if "#edit" in i else "") for i in kinds)
+  assert "strong" in kinds.values() and not any(v.edit_strength for v in usual.videos.values())
+  with pytest.raises(DataError, match=r"data\.strength='hard' is unknown; choose"):
+    make(root, strength="hard")
+
+
 def test_groups_are_the_videos(root):
   data = make(root)
   assert set(data.groups) == set(data.videos)
