@@ -83,7 +83,7 @@ def random_variables(net: Encoder, key: jax.Array) -> dict[str, Any]:
   shapes, tree = jax.tree_util.tree_flatten_with_path(jax.eval_shape(net.init, key, image))
   bounds = []  # of each leaf; 0 for those that aren't drawn
   for path, v in shapes:
-    fan_in = 36 * net.width if path[1].key == "head" else math.prod(v.shape[:3])
+    fan_in = 9 * STAGES[-1][0] * net.width if path[1].key == "head" else math.prod(v.shape[:3])
     drawn = v.ndim == 4 or path[1].key == "head"
     bounds.append(fan_in**-0.5 if drawn else 0.0)
   total = sum(v.size for (_, v), bound in zip(shapes, bounds, strict=True) if bound)

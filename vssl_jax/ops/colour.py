@@ -66,6 +66,11 @@ def scaled_lab(rgb: jax.Array) -> jax.Array:
   return (lab(rgb) - jnp.array([50.0, 0, 0])) / jnp.array([50.0, 127, 127])
 
 
+def factors() -> np.ndarray:
+  """Factors of the channels in each case of `KEPT`: 3 / (3 - k) where k are dropped, or 0."""
+  return (KEPT * 3 / KEPT.sum(1, keepdims=True)).astype(np.float32)
+
+
 def channel_factors(key: jax.Array, p: float, shape: tuple[int, ...] = ()) -> jax.Array:
   """Factors that take colour channels away and leave the sum of the others as it was.
 
@@ -80,7 +85,7 @@ def channel_factors(key: jax.Array, p: float, shape: tuple[int, ...] = ()) -> ja
   """
   chances = jnp.array([1 - p] + [p / 6] * 6)
   drawn = jax.random.choice(key, len(KEPT), shape, p=chances)
-  return jnp.asarray(KEPT * 3 / KEPT.sum(1, keepdims=True), jnp.float32)[drawn]
+  return jnp.asarray(factors())[drawn]
 
 
 def chroma_factors(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
