@@ -61,7 +61,8 @@ NAME = "feature_extraction.layer2.1.left.3.weight"
 
 
 @pytest.mark.parametrize("change, reason", [
-    (lambda s: {n: v for n, v in s.items() if n != NAME}, rf"missing \['{NAME}'\], unexpected \[\]"),
+    (lambda s: {n: v for n, v in s.items() if n != NAME},
+     rf"missing \['{NAME}'\], unexpected \[\]"),
     (lambda s: s | {"fc.bias": np.zeros(3)}, r"missing \[\], unexpected \['fc\.bias'\]"),
     (lambda s: s | {NAME: np.zeros((6, 5, 3, 3))}, rf"{NAME} has shape \[6, 5, 3, 3\], which does"),
     (lambda s: s | {NAME: np.full_like(s[NAME], np.inf)}, f"{NAME} holds 324 non-finite values"),

@@ -96,7 +96,9 @@ def test_loss(folder):
   for case in cases(folder, "loss*.npz"):
     size = case["target"].shape[1:]
 
-    def f(p, size=size, target=case["target"].astype(np.int32)):
+    target = case["target"].astype(np.int32)
+
+    def f(p, size=size, target=target):
       up = resample.to_pixels(p, size, align="half_pixel")
       return losses.cross_entropy(up, target).mean(), up
 
@@ -153,7 +155,7 @@ def test_schedules(folder):
 
 
 def objective(case, imported, wide):
-  """Both kinds of one step in one program: kind -> (metrics, gradients, statistics, parameters).
+  """Both kinds of one step: kind -> (metrics, gradients, statistics, parameters).
 
   The chance that the second pair starts from the truth is 1 at step 0 and 0 at step 1.
   """
@@ -175,7 +177,8 @@ def objective(case, imported, wide):
     updates, _ = tx.update(grads, tx.init(params), params)
     return metrics, grads, aux["batch_stats"], optax.apply_updates(params, updates)
 
-  return {name: run(params, stats, batch, jnp.int32(step)) for step, name in enumerate(("truth", "pred"))}
+  return {name: run(params, stats, batch, jnp.int32(step))
+          for step, name in enumerate(("truth", "pred"))}
 
 
 def relative(got, want):

@@ -1,5 +1,7 @@
 """Chains of copies: which map goes where, against one copy after the other."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -45,7 +47,7 @@ def test_every_chain_is_as_by_itself(truth):
   assert len(back) == 3
   for n, got in enumerate(back, start=1):
     x, path = None, [*range(n + 1), *range(n - 1, -1, -1)]
-    for r, t in zip(path, path[1:], strict=False):
+    for r, t in itertools.pairwise(path):
       x = one(r, t, values[:, 0] if x is None else feed(x))
     np.testing.assert_allclose(got, x, atol=1e-5)
   assert len(calls[:-3]) == 6  # 2 (T - 1), where one at a time would be 3 + 2 + 4 + 6

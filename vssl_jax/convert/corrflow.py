@@ -23,9 +23,10 @@ STEM = {"conv1": "feature_extraction.conv1.0", "bn1": "feature_extraction.conv1.
 
 
 def load(path: str | pathlib.Path, *, entry: str = "") -> Imported:
-  """Reads the variables of `methods.corrflow` from a torch (never unpickled) or `.safetensors` file.
+  """Reads the variables of `methods.corrflow` from a torch or `.safetensors` file.
 
   Args:
+    path: the file; never unpickled.
     entry: where in the file, see `torch_file.read`; the released ones keep it under `state_dict`.
 
   Raises:

@@ -40,7 +40,8 @@ def make(*, width: int = 64, dim: int = 64, radius: int = 6, restricted: bool = 
     radius: of the window, in cells of 4 pixels.
     restricted: False lets each cell see the whole map instead of a window.
     colour: "quantised" copies the classes of colours; "lab" copies a and b and regresses the one
-      that the encoder doesn't see, as MAST does, between consecutive frames and from the truth only.
+      that the encoder doesn't see, as MAST does, between consecutive frames and always from the
+      truth.
     centroids: (a, b) of each class; the 16 published ones if None.
     rule: from pixels to cells, see `resample.labels_to_cells`: "area", "id_average" (CorrFlow's
       code) or "slice" (MAST's).
