@@ -45,11 +45,16 @@ def make_batch(seed=0):
 
 
 @functools.cache
+def start():
+  """First variables, which no argument but the sizes changes; features are doubled."""
+  params, aux = jax.jit(corrflow.make(**SMALL).init)(KEY, make_batch())
+  return params | {"head": jax.tree.map(lambda x: 2 * x, params["head"])}, aux
+
+
+@functools.cache
 def build(**args):
   method = corrflow.make(**SMALL | args)
-  params, aux = jax.jit(method.init)(KEY, make_batch())
-  params = params | {"head": jax.tree.map(lambda x: 2 * x, params["head"])}
-  return method, params, aux, jax.jit(method.loss)
+  return method, *start(), jax.jit(method.loss)
 
 
 def features(params, aux, x):
@@ -220,41 +225,44 @@ def test_it_takes_what_the_transform_gives():
   assert value.shape == ()
 
 
-def steps_of(method, batch, devices, count, state=None):
-  """States and metrics after each step, on so many devices."""
-  tx = optim.make(steps=80, learning_rate=5e-3, schedule="constant", weight_decay=0)
+def training(method, batch, devices):
+  """The state before the first step, and `(state, n) -> (state, metrics of each step)`."""
+  tx = optim.make(steps=60, learning_rate=5e-3, schedule="constant", weight_decay=0)
   mesh = parallel.mesh(jax.devices()[:devices])
-  step = train.make_step(method, tx, mesh)
-  state = state or train.init_state(method, tx, batch, 0, mesh)
-  placed, seen = parallel.place(batch, mesh), []
-  for _ in range(count):
-    state, metrics = step(state, placed)
-    seen.append({k: float(v) for k, v in metrics.items()})
-  return state, seen
+  step, placed = train.make_step(method, tx, mesh), parallel.place(batch, mesh)
+
+  def run(state, n):
+    seen = []
+    for _ in range(n):
+      state, metrics = step(state, placed)
+      seen.append({k: float(v) for k, v in metrics.items()})
+    return state, seen
+
+  return train.init_state(method, tx, batch, 0, mesh), run
 
 
 def test_clips_are_learnt_by_heart_on_four_devices_traced_once_and_resumed(tmp_path):
-  """With the norms' groups as many as devices, and the first steps as on a single one."""
+  """With as many groups of the norms as devices; the first steps are those of a single device."""
   chex.clear_trace_counter()
-  args = SMALL | dict(groups=4, total_steps=80, drop_per_clip=True)
-  method = corrflow.make(**args)
-  counted = method._replace(loss=chex.assert_max_traces(method.loss, 1))
+  method = corrflow.make(**SMALL | dict(groups=4, total_steps=60, drop_per_clip=True))
   batch = make_batch(6)
-  state, seen = steps_of(counted, batch, 4, 60)
-  assert seen[-1]["short_1"] < 0.6 * seen[0]["short_1"]
-  assert seen[-1]["accuracy"] > seen[0]["accuracy"] + 0.1
-  _, alone = steps_of(method, batch, 1, 2)
-  for key in alone[0]:
-    np.testing.assert_allclose([s[key] for s in seen[:2]], [s[key] for s in alone], rtol=2e-3,
-                               atol=1e-5, err_msg=key)
-  half, _ = steps_of(method, batch, 4, 30)
+  state, run = training(method._replace(loss=chex.assert_max_traces(method.loss, 1)), batch, 4)
+  half, seen = run(state, 30)
   with Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(30, half, {"next_step": 30})
     checkpoints.wait()
     restored, _ = checkpoints.restore(half, {"next_step": 0})
-  again, _ = steps_of(method, batch, 4, 30, restored)
+  state, later = run(half, 30)
+  again, _ = run(restored, 30)
   assert same(again, state)
   assert int(again.aux["step"]) == 60
+  assert later[-1]["short_1"] < 0.6 * seen[0]["short_1"]
+  assert later[-1]["accuracy"] > seen[0]["accuracy"] + 0.1
+  state, run = training(method, batch, 1)
+  _, alone = run(state, 2)
+  for key in alone[0]:
+    np.testing.assert_allclose([s[key] for s in seen[:2]], [s[key] for s in alone], rtol=2e-3,
+                               atol=1e-5, err_msg=key)
 
 
 @pytest.mark.parametrize("args, reason", [
@@ -263,7 +271,8 @@ def test_clips_are_learnt_by_heart_on_four_devices_traced_once_and_resumed(tmp_p
     (dict(cycle=-0.1), r"cycle=-0\.1 must be at least 0"), (dict(drop=1.5), r"drop=1\.5 must be"),
     (dict(scheduled_sampling=(0.9, 1.6)), r"scheduled_sampling=\(0\.9, 1\.6\) must be two"),
     (dict(colour="lab", rule="id_average"), r"rule='id_average' is for classes"),
-    (dict(centroids=((1, 2, 3),)), r"centroids must be pairs \(a, b\), got \(1, 3\)")], ids=str)
+    (dict(centroids=((1, 2, 3),)),
+     r"centroids must be pairs \(a, b\), got \(1, 2, 3\) at 0")], ids=str)
 def test_wrong_settings_are_named(args, reason):
   with pytest.raises(ConfigError, match=rf"method\.args\.{reason}"):
     corrflow.make(**args)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from vssl_jax.losses import colour as losses
 from vssl_jax.methods import corrflow_chains as chains
@@ -27,7 +26,7 @@ def p_ground_truth(fraction, first: float, last: float):
 
 
 def make(*, width: int = 64, dim: int = 64, radius: int = 6, restricted: bool = True,
-         colour: str = "quantised", centroids: Sequence[Sequence[float]] | None = None,
+         colour: str = "quantised", centroids: Sequence[Sequence[float]] = (),
          rule: str = "area", align: str = "cell", border: str = "mask", bottleneck: bool = True,
          drop: float = 0.7, drop_per_clip: bool = False,
          scheduled_sampling: Sequence[float] = (0.9, 0.6), total_steps: int = 191_330,
@@ -42,7 +41,7 @@ def make(*, width: int = 64, dim: int = 64, radius: int = 6, restricted: bool = 
     colour: "quantised" copies the classes of colours; "lab" copies a and b and regresses the one
       that the encoder doesn't see, as MAST does, between consecutive frames and always from the
       truth.
-    centroids: (a, b) of each class; the 16 published ones if None.
+    centroids: (a, b) of each class; the 16 published ones if empty.
     rule: from pixels to cells, see `resample.labels_to_cells`: "area", "id_average" (CorrFlow's
       code) or "slice" (MAST's).
     align: "cell" keeps predictions as cells where they are copied on; "half_pixel" is the
@@ -66,7 +65,7 @@ def make(*, width: int = 64, dim: int = 64, radius: int = 6, restricted: bool = 
   classes of the clean frames that are known already. `aux` is `batch_stats` and `step`.
   """
   _check(dict(locals()))
-  centroids = np.asarray(colours.CENTROIDS if centroids is None else centroids, np.float32)
+  centroids = centroids if len(centroids) else colours.CENTROIDS
   net = Encoder(width, dim, groups, running, dtype=jnp.bfloat16 if dtype == "bfloat16" else None)
   attend = functools.partial(window_attention.attend, radius=radius if restricted else None,
                              border=border)
@@ -180,7 +179,7 @@ def _views(batch, align: str) -> tuple[jax.Array, jax.Array]:
   return frames[:, 0], frames[:, 1]
 
 
-def _classes(batch, clean: jax.Array, centroids: np.ndarray) -> jax.Array:
+def _classes(batch, clean: jax.Array, centroids) -> jax.Array:
   """[B N, T, H, W] int."""
   if "classes" in batch:
     return batch["classes"].reshape(clean.shape[:-1])
@@ -203,6 +202,6 @@ def _check(args: dict) -> None:
   if args["colour"] == "lab" and args["rule"] == "id_average":
     raise ConfigError("method.args.rule='id_average' is for classes; use 'area' or 'slice' with "
                       "method.args.colour='lab'")
-  centroids = args["centroids"]
-  if centroids is not None and np.shape(centroids)[1:] != (2,):
-    raise ConfigError(f"method.args.centroids must be pairs (a, b), got {np.shape(centroids)}")
+  for k, centroid in enumerate(args["centroids"]):
+    if len(centroid) != 2:
+      raise ConfigError(f"method.args.centroids must be pairs (a, b), got {centroid} at {k}")
