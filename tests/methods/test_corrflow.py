@@ -259,7 +259,8 @@ def test_clips_are_learnt_by_heart_on_four_devices_traced_once_and_resumed(tmp_p
   again, _ = run(restored, 30)
   assert same(again, state)
   assert int(again.aux["step"]) == 60
-  assert later[-1]["short_1"] < 0.6 * seen[0]["short_1"]
+  # The loss can't come near 0: cells of 4 x 4 pixels hold several classes.
+  assert later[-1]["short_1"] < seen[0]["short_1"] - 0.25
   assert later[-1]["accuracy"] > seen[0]["accuracy"] + 0.1
   state, run = training(method, batch, 1)
   _, alone = run(state, 2)
