@@ -88,6 +88,7 @@ def test_defaults_are_the_papers():
   parameters = inspect.signature(optim.make).parameters.values()
   defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
   assert defaults == dict(learning_rate=1e-5, schedule="cosine", steps_per_update=1, warmup=0,
+                          halve_after=(400_000, 600_000, 800_000, 1_000_000), batch=1,
                           weight_decay=1e-4, coupled=True, b1=0.9, b2=0.999, eps=1e-8, clip=0.0)
 
 
@@ -117,6 +118,16 @@ def test_cosine_every_step_ends_at_zero_and_stays_there():
   np.testing.assert_allclose(got, [2.0, 1.70710678, 1.0, 0.29289322, 0, 0, 0], atol=1e-6)
 
 
+def test_halving_counts_examples():
+  """Two a step: the third step has seen 4 before it, not more than 4; the fourth 6."""
+  got = table("halving", 1.0, 9, count=8, halve_after=(4, 9), batch=2)
+  assert got == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25]
+  assert table("halving", 1.0, 9, count=4, halve_after=(1,)) == [1, 1, 0.5, 0.5]
+  assert table("halving", 1.0, 9, count=3, halve_after=()) == [1] * 3
+  rate = jax.jit(optim.learning_rate_at("halving", 1.0, 9, batch=4096))
+  assert float(rate(jnp.int32(2**31 - 1))) == 1 / 16
+
+
 def test_constant_and_warmup():
   assert table("constant", 0.5, 3, count=5) == [0.5] * 5
   got = table("constant", 1.0, 9, warmup=3, count=6)
@@ -124,8 +135,10 @@ def test_constant_and_warmup():
 
 
 def test_wrong_settings_are_named():
-  with pytest.raises(ConfigError, match=r"optim\.schedule='cosin'.*cosine, constant"):
+  with pytest.raises(ConfigError, match=r"optim\.schedule='cosin'.*cosine, constant, halving"):
     optim.make(steps=3, schedule="cosin")
+  with pytest.raises(ConfigError, match=r"optim\.batch=0 must be at least 1"):
+    optim.make(steps=3, schedule="halving", batch=0)
   with pytest.raises(ConfigError, match=r"optim\.steps_per_update=0"):
     optim.make(steps=3, steps_per_update=0)
   for name in ("learning_rate", "warmup", "weight_decay", "clip"):

@@ -50,7 +50,7 @@ COUNTERS = (
 )
 
 
-def _by_name(seed: int, i: int, name: str, shape: tuple) -> np.ndarray:
+def _by_name(seed: int, i: int, name: str, shape: tuple, gain: float = 1.0) -> np.ndarray:
   if name.endswith(COUNTERS):
     return np.zeros(shape, np.int64)
   z = draw((seed, i), shape)
@@ -66,7 +66,7 @@ def _by_name(seed: int, i: int, name: str, shape: tuple) -> np.ndarray:
     value = 1 + 0.1 * np.abs(z)
   else:
     value = 0.1 * z
-  return value.astype(np.float32)
+  return (gain * value).astype(np.float32)
 
 
 def base_seeds(folder: pathlib.Path) -> list[int]:
@@ -77,3 +77,20 @@ def base_seeds(folder: pathlib.Path) -> list[int]:
   if found:
     seeds.append(int(found.group(1)))
   return [*seeds, min(case["seed"] for case in load_cases(folder).values()) - 1]
+
+
+def corrflow_seed(folder: pathlib.Path) -> int:
+  """SEED of features and objective, which a CorrFlow folder has in its README."""
+  found = re.search(r"SEED\s+here\s*=\s*\**(\d+)", (folder / "README.md").read_text())
+  assert found, f"{folder}/README.md doesn't say 'SEED here = N'"
+  return int(found[1])
+
+
+def corrflow_params(folder: pathlib.Path, seed: int, gain: float = 0.25) -> dict[str, np.ndarray]:
+  """Parameters of `names.json` {name: shape} by name; `gain` scales the last convolution."""
+  names = json.loads((folder / "names.json").read_text())
+  return {
+    name: _by_name(seed, i, name, tuple(names[name]),
+                   gain if name.startswith("post_convolution") else 1.0)
+    for i, name in enumerate(sorted(names))
+  }

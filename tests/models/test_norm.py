@@ -60,6 +60,25 @@ def test_gradient_against_finite_differences():
     np.testing.assert_allclose(grad[index], (ends[0] - ends[1]) / 2e-5, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("order", [(), (0, 1, 1, 2, 0, 1)])
+def test_frames_of_clips_are_normalised_each_by_itself(order):
+  """As separate calls, one for each frame, whose statistics then count in the given order."""
+  x, variables, flat = made((4, 3, 2, 5))  # clips, frames, ..
+  params, stats = {k: flat[k] for k in ("scale", "bias")}, (flat["mean"], flat["var"])
+  norm = BatchNorm(groups=2, frames=3, order=order)
+  y, updated = norm.apply(variables, x.reshape(12, 2, 5), train=True, mutable="batch_stats")
+  y = np.asarray(y).reshape(x.shape)
+  for frame in range(3):
+    want = reference.train(x[:, frame], **params, mean=stats[0], var=stats[1], groups=2)[0]
+    np.testing.assert_allclose(y[:, frame], want, atol=1e-4)
+  for frame in order or range(3):
+    stats = reference.train(x[:, frame], **params, mean=stats[0], var=stats[1], groups=2)[1:]
+  for name, want in zip(("mean", "var"), stats, strict=True):
+    np.testing.assert_allclose(updated["batch_stats"][name], want, rtol=1e-5, atol=1e-6)
+  with pytest.raises(ValueError, match="2 groups of clips of 3 frames don't divide a batch of 8"):
+    norm.apply(variables, x[:4, :2].reshape(8, 2, 5), train=True, mutable="batch_stats")
+
+
 def test_groups_do_not_see_each_other():
   x, variables, _ = made((8, 5))
   norm = BatchNorm(groups=2)

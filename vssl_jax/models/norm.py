@@ -21,11 +21,18 @@ class BatchNorm(nn.Module):
   Running statistics move by `0.1 * (new - old)`, with the unbiased variance. They follow one
   group or the mean of all, see `running`. Statistics are computed in float32 or wider.
 
+  Frames of clips may be passed all at once, clip after clip, and yet be normalised as if all first
+  frames were a batch, all second ones another, and so on: see `frames`.
+
   Attributes:
-    groups: number of slices; must divide the batch.
+    groups: number of slices; must divide the batch (the number of clips, where there are several
+      frames).
     running: "first" takes running statistics from the first group, as torch's data-parallel
       wrapper keeps those of device 0; "mean" averages over groups, a steadier estimate.
     dtype: type of the result; that of the input if None.
+    frames: T, of a clip; the batch is [clips * T, ...]. Each of the T has statistics of its own.
+    order: frames whose statistics move the running ones, one after the other and perhaps several
+      times; empty for each once.
 
   Variables: `params` scale, bias `[C]`; `batch_stats` mean, var `[C]`.
   """
@@ -33,6 +40,8 @@ class BatchNorm(nn.Module):
   groups: int = 1
   running: str = "first"
   dtype: Any = None
+  frames: int = 1
+  order: tuple[int, ...] = ()
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -53,8 +62,8 @@ class BatchNorm(nn.Module):
       return y.astype(self.dtype or x.dtype)
 
     count = self._group_size(x.shape)
-    grouped = wide.reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:])
-    axes = tuple(range(1, grouped.ndim - 1))
+    grouped = wide.reshape(self.groups, -1, self.frames, *x.shape[1:])
+    axes = (1, *range(3, grouped.ndim - 1))
     m = grouped.mean(axis=axes, keepdims=True)
     # Two passes: E[x^2] - E[x]^2 cancels where the mean is large.
     v = jnp.square(grouped - m).mean(axis=axes, keepdims=True)
@@ -66,10 +75,13 @@ class BatchNorm(nn.Module):
 
   def _group_size(self, shape: tuple[int, ...]) -> int:
     """Values a channel in each group."""
-    if self.groups < 1 or shape[0] % self.groups:
-      raise ValueError(f"batch norm: {self.groups} groups don't divide a batch of {shape[0]}")
+    parts = self.groups * self.frames
+    if self.groups < 1 or self.frames < 1 or shape[0] % parts:
+      clips = f" of clips of {self.frames} frames" if self.frames != 1 else ""
+      raise ValueError(
+        f"batch norm: {self.groups} groups{clips} don't divide a batch of {shape[0]}")
     count = 1
-    for n in (shape[0] // self.groups, *shape[1:-1]):
+    for n in (shape[0] // parts, *shape[1:-1]):
       count *= n
     if count < 2:
       raise ValueError(
@@ -81,9 +93,13 @@ class BatchNorm(nn.Module):
   def _follow(self, old: jax.Array, new: jax.Array) -> jax.Array:
     if self.running not in ("first", "mean"):
       raise ValueError(f"batch norm: running={self.running!r}; choose 'first' or 'mean'")
-    new = new.reshape(self.groups, -1)
+    new = jax.lax.stop_gradient(new.reshape(self.groups, self.frames, -1))
     new = new[0] if self.running == "first" else new.mean(axis=0)
-    return old + MOMENTUM * (jax.lax.stop_gradient(new) - old)
+    weights = [0.0] * self.frames  # what several moves, one after the other, come to
+    for frame in self.order or range(self.frames):
+      weights = [(1 - MOMENTUM) * w for w in weights]
+      weights[frame] += MOMENTUM
+    return old + sum(w * (new[frame] - old) for frame, w in enumerate(weights))
 
 
 def _normalise(x, mean, var, scale, bias):

@@ -62,7 +62,7 @@ class ResNet(nn.Module):
       `pooled` `[B, C]`: mean of the last map over space.
     """
     norm = {"groups": self.groups, "running": self.running, "dtype": self.dtype}
-    x = _conv(self.width, 7, 2, self.dtype, "conv1")(x)
+    x = conv(self.width, 7, 2, self.dtype, "conv1")(x)
     x = nn.relu(BatchNorm(**norm, name="bn1")(x, train=train))
     x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
     features = {}
@@ -86,6 +86,7 @@ class Block(nn.Module):
   bottleneck: bool
   dtype: Any
   norm: dict[str, Any]
+  kernel_init: Any = fan_out_normal
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -95,20 +96,22 @@ class Block(nn.Module):
       layers = ((self.width, 3, self.stride), (self.width, 3, 1))
     y = x
     for k, (channels, size, stride) in enumerate(layers, start=1):
-      y = _conv(channels, size, stride, self.dtype, f"conv{k}")(y)
+      y = conv(channels, size, stride, self.dtype, f"conv{k}", self.kernel_init)(y)
       y = BatchNorm(**self.norm, name=f"bn{k}")(y, train=train)
       if k < len(layers):
         y = nn.relu(y)
     if self.stride != 1 or x.shape[-1] != y.shape[-1]:
-      x = _conv(y.shape[-1], 1, self.stride, self.dtype, "downsample_conv")(x)
+      x = conv(y.shape[-1], 1, self.stride, self.dtype, "downsample_conv", self.kernel_init)(x)
       x = BatchNorm(**self.norm, name="downsample_bn")(x, train=train)
     return nn.relu(x + y)
 
 
-def _conv(channels: int, size: int, stride: int, dtype: Any, name: str) -> nn.Conv:
+def conv(channels: int, size: int, stride: int, dtype: Any, name: str,
+         kernel_init: Any = fan_out_normal) -> nn.Conv:
+  """A convolution as all of these networks have: torch's padding, no bias."""
   return nn.Conv(
     channels, (size, size), (stride, stride), padding=(size // 2, size // 2), use_bias=False,
-    dtype=dtype, kernel_init=fan_out_normal, name=name,
+    dtype=dtype, kernel_init=kernel_init, name=name,
   )
 
 

@@ -19,11 +19,11 @@ def bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
   """Bilinear resampling, half-pixel centres, edges clamped, no antialias.
 
   Args:
-    x: [..., H, W, C]; half precision and integers are resampled in float32.
+    x: [..., H, W, C]; half precision and integers are resampled in float32, float64 as it is.
     size: H', W'.
 
   Returns:
-    [..., H', W', C] float32.
+    [..., H', W', C] float32 or float64.
   """
   starts = [(n / m, n / m / 2 - 0.5) for n, m in zip(x.shape[-3:-1], size, strict=True)]
   return _separable(x, size, starts)
@@ -116,8 +116,9 @@ def _separable(x, size, steps) -> jax.Array:
 
 
 def _apply(weight: np.ndarray, x: jax.Array, axis: int) -> jax.Array:
-  x = x.astype(jnp.float32)
-  y = jnp.tensordot(x, jnp.asarray(weight, jnp.float32), axes=(axis, 1),
+  x = jnp.asarray(x)
+  dtype = jnp.promote_types(x.dtype, jnp.float32)
+  y = jnp.tensordot(x.astype(dtype), jnp.asarray(weight, dtype), axes=(axis, 1),
                     precision=lax.Precision.HIGHEST)
   return jnp.moveaxis(y, -1, axis)
 

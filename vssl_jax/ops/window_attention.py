@@ -30,8 +30,8 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array,
            tile: tuple[int, int] | None = None) -> jax.Array:
   """Copies values to each query cell: `sum_k softmax_k(q . k / temperature) v_k`.
 
-  The softmax runs jointly over all references and all cells of the window, in float32; products
-  of float32 maps run at full precision, those of bfloat16 maps accumulate in float32.
+  The softmax runs jointly over all references and all cells of the window, in float32 or wider;
+  products of float32 maps run at full precision, those of bfloat16 maps accumulate in float32.
 
   Args:
     query: [B, H, W, D].
@@ -67,7 +67,7 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array,
   _check_options(dilation, top_k, border, implementation, tile)
   if border == "released" and dilation != 1:
     raise ValueError("border='released' knows no dilation; use border='mask'")
-  scaled = query.astype(jnp.float32) / temperature
+  scaled = query.astype(tiles.wide(query)) / temperature
   query = scaled.astype(query.dtype)
   window = tiles.Window(query.shape[1:3], radii, shape, dilation, top_k, border)
   if implementation == "pallas":

@@ -50,6 +50,11 @@ class Plan(NamedTuple):
   parts: tuple[Part, ...]
 
 
+def wide(*arrays: jax.Array):
+  """The type of sums and scores: float32, or what is wider among those of the arrays."""
+  return jnp.result_type(jnp.float32, *(x.dtype for x in arrays))
+
+
 def choose_tile(grid: tuple[int, int], platform: str) -> tuple[int, int]:
   """Rows and columns of a tile, by measurement (benchmarks/attention.py).
 
@@ -139,7 +144,7 @@ def _split(x: jax.Array, d: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _run(q, ks, vs, how: Plan) -> jax.Array:
-  """Padded maps of `attend` -> [B, rows of all bands, columns of all tiles, C] float32."""
+  """Padded maps of `attend` -> [B, rows of all bands, columns of all tiles, C], wide."""
   total, steps, bands = _steps(q, how)
 
   def step(i):
@@ -161,7 +166,7 @@ def _backward(how, saved, ct):
   th = how.tile[0]
   ct = ct.reshape(total, th, *ct.shape[2:])
   ct = jnp.pad(ct, [(0, steps * bands - total), (0, 0), (0, 0), (0, 0)])
-  wide = [jnp.zeros(x.shape, jnp.float32) for x in (*ks, *vs)]
+  zeros = [jnp.zeros(x.shape, wide(x)) for x in (*ks, *vs)]
   n = len(ks)
 
   def step(sums, given):
@@ -174,7 +179,7 @@ def _backward(how, saved, ct):
     return sums, dq
 
   given = jnp.arange(steps), ct.reshape(steps, bands, *ct.shape[1:])
-  sums, dq = lax.scan(step, wide, given)
+  sums, dq = lax.scan(step, zeros, given)
   dq = dq.reshape(steps * bands, *dq.shape[2:])[:total].reshape(q.shape)
   sums = [s.astype(x.dtype) for s, x in zip(sums, (*ks, *vs), strict=True)]
   return dq, sums[:n], sums[n:]
@@ -240,7 +245,7 @@ def _bands(q, ks, vs, at, how: Plan) -> jax.Array:
 
 def _product(formula: str, x: jax.Array, y: jax.Array) -> jax.Array:
   return jnp.einsum(formula, x, y, precision=lax.Precision.HIGHEST,
-                    preferred_element_type=jnp.float32)
+                    preferred_element_type=wide(x, y))
 
 
 def _patches(x: jax.Array, part: Part, how: Plan) -> jax.Array:
@@ -314,7 +319,7 @@ def _softmax_copy(scores, values, how: Plan) -> jax.Array:
     weights = jnp.exp(s - top)
     norm = norm + weights.sum(axis=2)
     formula = "gnkq,gnkc->gncq" if v.ndim == 4 else "gnkq,gkc->gncq"
-    out = out + _product(formula, weights, v.astype(jnp.float32))
+    out = out + _product(formula, weights, v.astype(wide(v)))
   return (out / norm[:, :, None]).swapaxes(2, 3)
 
 
@@ -324,7 +329,8 @@ def _top_k_copy(scores, values, how: Plan) -> jax.Array:
   scores = jnp.concatenate([s.swapaxes(2, 3) for s in scores], axis=3)
   values = jnp.concatenate([
       v if v.ndim == 4 else jnp.broadcast_to(v[:, None], (len(v), across, *v.shape[1:]))
-      for v in values], axis=2).astype(jnp.float32)
+      for v in values], axis=2)
+  values = values.astype(wide(values))
   best, index = lax.top_k(scores, min(how.window.top_k, scores.shape[3]))
   weights = jax.nn.softmax(best, axis=-1)
   chosen = jax.vmap(jax.vmap(lambda v, i: v[i]))(values, index)  # [g, n, queries, k, C]
