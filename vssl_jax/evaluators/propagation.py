@@ -79,7 +79,7 @@ def _run(features, cells, protocol: Protocol, size):
     back = cells
     if i:
       numbers, valid = ops.references(protocol, i)
-      known = fixed | {n: entry for n, entry in recent}
+      known = fixed | dict(recent)
       # A reference that doesn't count still needs arrays of the right shape.
       used = [known[n] if v else recent[-1][1] for n, v in zip(numbers, valid, strict=True)]
       ages = np.array([i - n for n in numbers], np.int32)

@@ -110,6 +110,7 @@ PROTOCOLS = {
                   fixed_radius=None, temperature=0.05, top_k=10, normalise=True,
                   align="half_pixel"),
 }
+PROTOCOLS["jhmdb"] = dataclasses.replace(PROTOCOLS["crw"], recent=tuple(range(1, 8)))
 
 
 def protocol(name: str, **changes) -> Protocol:
@@ -128,7 +129,7 @@ def references(protocol: Protocol, target: int) -> tuple[list[int], np.ndarray]:
 
   There are always as many, so that one compiled step serves every frame.
   """
-  frames = [n for n in (*protocol.fixed, *(target - age for age in reversed(protocol.recent)))]
+  frames = [*protocol.fixed, *(target - age for age in reversed(protocol.recent))]
   valid = [0 <= n < target for n in frames]
   if protocol.missing == "repeat":
     for i in range(len(protocol.fixed), len(frames)):
