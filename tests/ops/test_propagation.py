@@ -64,5 +64,5 @@ def test_impossible_protocols(changes, words):
 def test_unknown_names():
   with pytest.raises(ValueError, match="'x' is not one of corrflow"):
     propagation.protocol("x")
-  with pytest.raises(ValueError, match="no radios.*radius"):
+  with pytest.raises(ValueError, match=r"no radios.*radius"):
     propagation.protocol("crw", radios=3)

@@ -1,5 +1,8 @@
 """Points as maps that can be copied like labels, and back (corrflow spec 12)."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -40,7 +43,8 @@ def draw(points: np.ndarray, size: tuple[int, int], sigma: float = 0.5) -> np.nd
   return maps
 
 
-def decode(maps, top: int = 3):
+@functools.partial(jax.jit, static_argnames="top")
+def decode(maps: jax.Array, top: int = 3) -> jax.Array:
   """Where each point is: the mean of the cells of its `top` largest weights.
 
   Args:
@@ -50,7 +54,7 @@ def decode(maps, top: int = 3):
   Returns:
     [..., J, 2] float32, (x, y) in cells; (-1, -1) where a map is 0 everywhere.
   """
-  maps = jnp.asarray(maps, jnp.float32)
+  maps = maps.astype(jnp.float32)
   *_, h, w, _ = maps.shape
   flat = jnp.swapaxes(maps.reshape(*maps.shape[:-3], h * w, -1), -1, -2)
   best, index = lax.top_k(flat, min(top, h * w))
