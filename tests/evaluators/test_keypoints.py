@@ -28,19 +28,19 @@ def clip(name, length=4, step=8, size=(40, 80), joints=4):
 
 
 def make(records, **kwargs):
-  changes = dict(recent=(1,), radius=3, fixed=(), fixed_radius=3) | kwargs.pop("changes", {})
-  return keypoints.make(records, lambda r: iter(r.frames), changes=changes, size=64,
+  changes = dict(stride=4, recent=(1,), radius=5, fixed=(), fixed_radius=5) | kwargs.pop("changes", {})
+  return keypoints.make(records, lambda r: iter(r.frames), changes=changes, size=128,
                         progress=False, **kwargs)
 
 
-FLOOR = dense.lab_blocks(cell=8, reach=1)
+FLOOR = dense.lab_blocks(cell=4)
 
 
 def test_points_are_followed_and_standing_still_is_not_enough():
   evaluator = make([clip("a"), clip("b", length=3)])
   report = evaluator.report(FLOOR)
   numbers, still = report.numbers, evaluator.identity().numbers
-  assert numbers["PCK@0.5"] > 85 and numbers["lost"] == 0
+  assert numbers["PCK@0.5"] > 75 and numbers["lost"] == 0
   assert numbers["PCK@0.2"] > still["PCK@0.2"] + 20
   assert numbers["strict/PCK@0.2"] == numbers["PCK@0.2"]
   assert report.predicted["a"].shape == (4, 4, 2) and report.per_joint.shape == (5, 4)
@@ -70,10 +70,10 @@ def test_bad_records():
   with pytest.raises(ValueError, match="a: no frames"):
     make([dataclasses.replace(good, frames=())]).report(FLOOR)
   one = dataclasses.replace(good, frames=good.frames[:1], truth={"points": points[:1]})
-  with pytest.raises(ValueError, match="a: .*two frames"):
+  with pytest.raises(ValueError, match=r"a: .*two frames"):
     make([one]).report(FLOOR)
   odd = (*good.frames[:2], good.frames[2][:20], good.frames[3])
-  with pytest.raises(ValueError, match="a: a frame is .20, 80, 3."):
+  with pytest.raises(ValueError, match=r"a: a frame is .20, 80, 3."):
     make([dataclasses.replace(good, frames=odd)]).report(FLOOR)
 
 

@@ -34,14 +34,14 @@ def square(h, w, top, left, side, label=1):
        search_radius=2, feedback="hard")])
 def test_a_moving_square_is_followed(changes):
   protocol = dataclasses.replace(PLAIN, **changes)
-  first = square(38, 46, 8, 4, 20)  # multiples of no stride
-  got = list(propagation.propagate(iter(shifting(5, 10, 12)), first, protocol))
+  first = square(38, 46, 8, 12, 20)  # multiples of no stride
+  got = list(propagation.propagate(iter(shifting(4, 10, 12, d=32)), first, protocol))
   np.testing.assert_array_equal(got[0], first)
   for t, labels in enumerate(got):
     assert labels.shape == first.shape and labels.dtype == np.uint8
     # Averaged ids lose thin parts of objects, slices lie half a cell off.
     least = 0.5 if protocol.rule == "id_average" else 0.7
-    assert region(square(38, 46, 8, 4 + 4 * t, 20) > 0, labels > 0) > least
+    assert region(square(38, 46, 8, 12 + 4 * t, 20) > 0, labels > 0) > least
 
 
 def test_soft_labels_against_loops():

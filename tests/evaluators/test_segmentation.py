@@ -26,7 +26,7 @@ def clip(name, length=5, speed=8, label=1):
   for t in range(length):
     frame, labels = texture.astype(np.uint8), np.zeros(SIZE, np.uint8)
     at = slice(8, 24), slice(speed * t, speed * t + 16)
-    frame[at] = 250, 40 + 10 * 0, 30
+    frame[at] = 250, 40, 30
     labels[at] = label
     pairs.append((frame, labels))
   return Record(name, tuple(pairs))
@@ -71,7 +71,7 @@ def test_merged_objects_and_a_number_of_frames():
   got = make(records, merge=True, frames=4).report(FLOOR).sequences["a"]
   assert got.j.shape == (1, 2)
   np.testing.assert_array_equal(got.j, make([clip("a")], frames=4).report(FLOOR).sequences["a"].j)
-  with pytest.raises(ValueError, match="a: the annotation holds 0 and 255 alone.*merge=True"):
+  with pytest.raises(ValueError, match=r"a: the annotation holds 0 and 255 alone.*merge=True"):
     make(records).report(FLOOR)
 
 

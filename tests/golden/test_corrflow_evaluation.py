@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vssl_jax.evaluators import propagation, segmentation
+from vssl_jax.evaluators import dense, propagation, segmentation
 from vssl_jax.metrics import keypoints as pck
 from vssl_jax.metrics import segmentation as metrics
 from vssl_jax.ops import displaced, keypoints, resample
@@ -122,6 +122,22 @@ def test_identity_of_real_sequences(golden_dir, data_dir):
     for name, got in evaluator.identity().sequences.items():
       np.testing.assert_allclose(got.j[0], case[f"{name}/identity/J"], atol=1e-6)
       np.testing.assert_allclose(got.f[0], case[f"{name}/identity/F"], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_floor_on_real_sequences(data_dir):
+  """Colours alone: J and F over 25 frames, `least` those of an earlier program of the same kind."""
+  root = davis(data_dir)
+  known = {"blackswan": ((0.921, 0.950), (0.921, 0.935)), "libby": ((0.682, 0.774), (0.623, 0.638)),
+           "motocross-jump": ((0.460, 0.355), (0.298, 0.268))}
+  names = [n for n in known if (root / "JPEGImages" / n).is_dir()]
+  assert names, f"none of {', '.join(known)} in {root}"
+  evaluator = segmentation.make([Sequence(n) for n in names], reader(root), merge=True, frames=25,
+                                changes=dict(recent=(1, 2, 3, 4), fixed_radius=12))
+  for name, got in evaluator.report(dense.lab_blocks()).sequences.items():
+    ours, least = known[name]
+    np.testing.assert_allclose((got.j.mean(), got.f.mean()), ours, atol=0.01)
+    assert (np.array([got.j.mean(), got.f.mean()]) > np.array(least) - 0.01).all()
 
 
 def test_crw(golden_dir):
