@@ -28,7 +28,8 @@ def clip(name, length=4, step=8, size=(40, 80), joints=4):
 
 
 def make(records, **kwargs):
-  changes = dict(stride=4, recent=(1,), radius=5, fixed=(), fixed_radius=5) | kwargs.pop("changes", {})
+  changes = dict(stride=4, recent=(1,), radius=5, fixed=(), fixed_radius=5)
+  changes |= kwargs.pop("changes", {})
   return keypoints.make(records, lambda r: iter(r.frames), changes=changes, size=128,
                         progress=False, **kwargs)
 

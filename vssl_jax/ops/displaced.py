@@ -51,7 +51,8 @@ def expected_offset(query: jax.Array, key: jax.Array, radius: int, dilation, mos
 
 
 def attend(query: jax.Array, keys: jax.Array, values: jax.Array, offsets: jax.Array,
-           valid: jax.Array, radius: int, temperature: float = 1.0) -> jax.Array:
+           valid: jax.Array, radius: int,
+           temperature: float = 1.0) -> tuple[jax.Array, jax.Array]:
   """Copies values by one softmax over displaced windows of all references.
 
   Between cells, keys and values are bilinear; beyond the map both are 0, and count.
@@ -65,7 +66,7 @@ def attend(query: jax.Array, keys: jax.Array, values: jax.Array, offsets: jax.Ar
     temperature: the scores are divided by it.
 
   Returns:
-    [H, W, C] float32.
+    [H, W, C] float32, and the logarithm of the softmax's denominator, [H, W].
   """
   r, h, w, _ = keys.shape
   side = 2 * radius + 2  # whole cells that a window between cells touches
@@ -94,7 +95,7 @@ def attend(query: jax.Array, keys: jax.Array, values: jax.Array, offsets: jax.Ar
       spread = _spread(weights[:, i], between[i])
       out += jnp.einsum("wij,wijc->wc", spread, patches(values[i], corner[i]),
                         precision=lax.Precision.HIGHEST)
-    return out
+    return out, jax.nn.logsumexp(scores.reshape(w, -1), axis=-1)
 
   return lax.map(row, (query, corners.swapaxes(0, 1), part.swapaxes(0, 1)))
 

@@ -181,31 +181,66 @@ def step(query: jax.Array, keys: tuple[jax.Array, ...], values: tuple[jax.Array,
   """
   keys, values = jnp.stack(keys), jnp.stack(values)
   if protocol.border == "zero":
-    offsets = _offsets(query, keys, valid, ages, protocol)
-    return displaced.attend(query, keys, values, offsets, valid, int(protocol.radius),
-                            protocol.temperature)
+    return _zero_border(query, keys, values, valid, ages, protocol)
   if protocol.missing == "leave_out" or protocol.fixed not in ((), (0,)):
-    # One more feature, 1 in the query, takes away all weight from references that aren't there.
-    absent = jnp.where(valid, 0.0, _ABSENT * protocol.temperature).astype(keys.dtype)
-    absent = jnp.broadcast_to(absent[:, None, None, None], (*keys.shape[:3], 1))
-    keys = jnp.concatenate([keys, absent], -1)
-    query = jnp.concatenate([query, jnp.ones_like(query[..., :1])], -1)
+    query, keys = _bias(query, keys, jnp.where(valid, 0.0, _ABSENT), protocol)
+  return _attend(query, keys, values, protocol.radii, protocol)
+
+
+def _attend(query, keys, values, radii, protocol: Protocol, border: str | None = None):
   return window_attention.attend(
-      query[None], keys[None], values[None], protocol.radii, shape=protocol.shape,
-      temperature=protocol.temperature, top_k=protocol.top_k, border=protocol.border)[0]
+      query[None], keys[None], values[None], radii, shape=protocol.shape,
+      temperature=protocol.temperature, top_k=protocol.top_k,
+      border=border or protocol.border)[0]
 
 
-def _offsets(query, keys, valid, ages, protocol: Protocol) -> jax.Array:
-  """[R, h, w, 2]: the displacement of windows, 0 but in old fixed frames."""
-  offsets, none = [], jnp.zeros((*query.shape[:2], 2), jnp.float32)
+def _bias(query, keys, bias, protocol: Protocol):
+  """Adds `bias` [R] to all scores of a reference: one more feature, which is 1 in the query."""
+  more = jnp.broadcast_to((bias * protocol.temperature)[:, None, None, None], (*keys.shape[:3], 1))
+  return (jnp.concatenate([query, jnp.ones_like(query[..., :1])], -1),
+          jnp.concatenate([keys, more.astype(keys.dtype)], -1))
+
+
+def _zero_border(query, keys, values, valid, ages, protocol: Protocol) -> jax.Array:
+  """Windows over a map with a margin of zeros; old references are searched first.
+
+  What the search finds joins the softmax as one more cell: its score is the logarithm of the
+  searched cells' sum of exponentials, its value their mean.
+  """
+  reach, (h, w) = int(protocol.radius), query.shape[:2]
+  searched = protocol.search_age is not None and bool(protocol.fixed)
+  old = jnp.zeros(len(keys), bool)
+  if searched:
+    n = len(protocol.fixed)
+    old = valid & (ages > protocol.search_age) & (np.arange(len(keys)) < n)
+    found, score = jax.lax.cond(
+        old.any(),
+        lambda: _search(query, keys[:n], values[:n], old[:n], ages[:n], protocol),
+        lambda: (jnp.zeros(values.shape[1:], jnp.float32), jnp.full((h, w), _ABSENT)))
+  margin = [(reach, reach), (reach, reach), (0, 0)]
+  query, keys = jnp.pad(query, margin), jnp.pad(keys, [(0, 0), *margin])
+  values = jnp.pad(values, [(0, 0), *margin])
+  query, keys = _bias(query, keys, jnp.where(valid & ~old, 0.0, _ABSENT), protocol)
+  radii = (protocol.radius,) * len(keys)
+  if searched:
+    cell = jnp.zeros(keys.shape[1:], keys.dtype).at[..., -1].set(
+        jnp.pad(score * protocol.temperature, margin[:2]).astype(keys.dtype))
+    keys = jnp.concatenate([keys, cell[None]])
+    values = jnp.concatenate([values, jnp.pad(found, margin)[None]])
+    radii = (*radii, 0)
+  out = _attend(query, keys, values, radii, protocol, border="mask")
+  return out[reach:reach + h, reach:reach + w]
+
+
+def _search(query, keys, values, old, ages, protocol: Protocol):
+  """Mean value [h, w, C] and log-sum-exp [h, w] over the displaced windows of old references."""
+  offsets = []
   for i in range(len(keys)):
-    if protocol.search_age is None or i >= len(protocol.fixed):
-      offsets.append(none)
-      continue
     dilation = jnp.minimum(4, 1 + ages[i] // protocol.search_age)
     find = functools.partial(displaced.expected_offset, radius=protocol.search_radius, most=4,
                              temperature=protocol.temperature)
     offsets.append(jax.lax.cond(
-        valid[i] & (ages[i] > protocol.search_age),
-        lambda k, d, find=find: find(query, k, dilation=d), lambda k, d: none, keys[i], dilation))
-  return jnp.stack(offsets)
+        old[i], lambda k, d, find=find: find(query, k, dilation=d),
+        lambda k, d: jnp.zeros((*query.shape[:2], 2), jnp.float32), keys[i], dilation))
+  return displaced.attend(query, keys, values, jnp.stack(offsets), old, int(protocol.radius),
+                          protocol.temperature)
