@@ -1,0 +1,168 @@
+"""Key points: how well features carry the first frame's joints, as on JHMDB (corrflow spec 12)."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from vssl_jax.evaluators.dense import Embed, features_of, named
+from vssl_jax.evaluators.propagation import Protocol, propagate_cells
+from vssl_jax.evaluators.segmentation import choose_protocol
+from vssl_jax.metrics import keypoints as metrics
+from vssl_jax.ops import keypoints as maps
+from vssl_jax.ops import resample
+from vssl_jax.types import ConfigError
+
+Read = Callable[[Any], Iterable[np.ndarray]]  # frames of a record in order, uint8 [H, W, 3]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """What one evaluation found.
+
+  Attributes:
+    predicted: id -> [T, J, 2] pixels (x, y), (-1, -1) for a joint that is lost.
+    videos: id -> distances over all frames but the first.
+    thresholds: in body sizes.
+  """
+
+  predicted: dict[str, np.ndarray]
+  videos: dict[str, metrics.Video]
+  thresholds: tuple[float, ...]
+
+  @property
+  def per_joint(self) -> np.ndarray:
+    """PCK in percent, [thresholds, J]; lost joints are left out."""
+    return metrics.pck(self.videos.values(), self.thresholds)
+
+  @property
+  def numbers(self) -> dict[str, float]:
+    """`PCK@0.1`, ... as published, `strict/PCK@0.1`, ... with lost joints wrong, and `lost`."""
+    out = {}
+    for prefix, strict in (("", False), ("strict/", True)):
+      table = metrics.pck(self.videos.values(), self.thresholds, strict=strict)
+      # A joint that is lost everywhere has no value of its own.
+      known = [row[~np.isnan(row)] for row in table]
+      out |= {f"{prefix}PCK@{a:g}": float(row.mean()) if len(row) else 0.0
+              for a, row in zip(self.thresholds, known, strict=True)}
+    found = np.concatenate([v.found.ravel() for v in self.videos.values()])
+    return out | {"lost": float(1 - found.mean())}
+
+
+def make(data: Any, read: Read, *, protocol: str | Protocol = "jhmdb",
+         changes: dict | None = None, size: int = 320, sigma: float = 0.5, top: int = 3,
+         thresholds: Sequence[float] = metrics.THRESHOLDS,
+         progress: bool = True) -> "KeypointEvaluator":
+  """The evaluator of a data set of videos with points.
+
+  Args:
+    data: has `records`, or is a sequence of them; a record has an `id`, and `truth["points"]`
+      [T, J, 2], (x, y) in pixels counted from 0, with the same J in all.
+    read: yields a record's T frames.
+    protocol: a name in `propagation.PROTOCOLS`, or a `Protocol`, with soft feedback.
+    changes: fields of the protocol to change.
+    size: pixels a side that frames are resized to, whatever their shape.
+    sigma: of the points' maps, in cells.
+    top: how many cells of a map make a point.
+    thresholds: of PCK, in body sizes.
+    progress: a bar with the remaining time, on a terminal.
+
+  Raises:
+    ConfigError: no record, an id that occurs twice, a record without points, or an impossible
+      setting.
+  """
+  records = tuple(getattr(data, "records", data))
+  ids = [record.id for record in records]
+  if not records or len(set(ids)) < len(ids):
+    raise ConfigError("key points: no video to evaluate on" if not records else
+                      "key points: an id occurs twice among the videos")
+  protocol = choose_protocol(protocol, changes)
+  if protocol.feedback != "soft":
+    raise ConfigError("key points are soft labels: choose a protocol with feedback='soft'")
+  if size % protocol.stride or size < protocol.stride:
+    raise ConfigError(f"size={size} should be a multiple of the stride, {protocol.stride}")
+  counts = {_points(record).shape[1] for record in records}
+  if len(counts) > 1:
+    raise ConfigError(f"key points: videos have {sorted(counts)} points; all need the same")
+  return KeypointEvaluator(records, read, protocol, size, sigma, top, tuple(thresholds), progress)
+
+
+@dataclasses.dataclass(frozen=True)
+class KeypointEvaluator:
+  """Propagates the first frame's points through every video and measures PCK; see `make`."""
+
+  records: Sequence[Any]
+  read: Read
+  protocol: Protocol
+  size: int
+  sigma: float
+  top: int
+  thresholds: tuple[float, ...]
+  progress: bool
+
+  def __call__(self, embed: Embed) -> dict[str, float]:
+    """`{"PCK@0.1": percent, ..., "strict/PCK@0.1": percent, ..., "lost": share}`."""
+    return self.report(embed).numbers
+
+  def report(self, embed: Embed) -> Report:
+    """Evaluates an `embed` as of `dense.features_of`."""
+    return self._report(lambda record: self._predict(record, embed))
+
+  def identity(self) -> Report:
+    """The baseline in which no point moves."""
+    def still(record):
+      points = _points(record)
+      return np.broadcast_to(points[:1], points.shape)
+    return self._report(still)
+
+  def _report(self, predict) -> Report:
+    predicted, videos = {}, {}
+    for record in tqdm(self.records, unit="video", desc="propagate", leave=False,
+                       disable=None if self.progress else True):
+      with named(record):
+        predicted[record.id] = predict(record)
+        videos[record.id] = metrics.distances(_points(record), predicted[record.id])
+    return Report(predicted, videos, self.thresholds)
+
+  def _predict(self, record: Any, embed: Embed) -> np.ndarray:
+    """[T, J, 2] pixels."""
+    points, side = _points(record), self.size // self.protocol.stride
+    frames = iter(self.read(record))
+    frame = next(frames, None)
+    if frame is None:
+      raise ValueError("no frames")
+    scale = np.array([frame.shape[1], frame.shape[0]]) / side  # pixels of a cell
+    first = maps.draw(points[0] / scale, (side, side), self.sigma)
+
+    def resized():
+      for f in itertools.chain([frame], frames):
+        if f.shape != frame.shape:
+          raise ValueError(f"a frame is {f.shape}, the first {frame.shape}")
+        yield self._resize(f)
+
+    features = features_of(resized(), embed, self.protocol.stride)
+    cells = [np.asarray(maps.decode(x[..., 1:], self.top))
+             for x in propagate_cells(features, first, self.protocol)]
+    if len(cells) != len(points):
+      raise ValueError(f"{len(cells)} frames, but points for {len(points)}")
+    cells = np.stack(cells)
+    return np.where(cells < 0, -1.0, cells * scale)
+
+  def _resize(self, frame: np.ndarray) -> np.ndarray:
+    resized = resample.bilinear(frame, (self.size, self.size))
+    return np.asarray(resized).round().astype(np.uint8)
+
+
+def _points(record: Any) -> np.ndarray:
+  points = record.truth.get("points")
+  if points is None or np.ndim(points) != 3 or np.shape(points)[-1] != 2 or not len(points):
+    raise ConfigError(f"{record.id}: truth['points'] should be [T, J, 2] pixels, is "
+                      f"{'absent' if points is None else np.shape(points)}")
+  points = np.asarray(points, np.float64)
+  if not np.isfinite(points).all():
+    t, j = np.argwhere(~np.isfinite(points).all(-1))[0]
+    raise ConfigError(f"{record.id}: frame {t}, point {j} isn't finite; leave the video out")
+  return points
