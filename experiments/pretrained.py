@@ -48,10 +48,11 @@ def replace(params: PyTree, aux: PyTree, found, path: str) -> tuple[PyTree, PyTr
   for key in sorted(ours | theirs):
     if ours.get(key) != theirs.get(key):
       settings = ", ".join(f"{k}={v}" for k, v in found.settings.items())
+      more = f"; the file's {found.kind} has {settings}, and features.whiten is the size of its " \
+             "input" if settings else ""
       raise ConfigError(
           f"method.weights={path}: {key} has shape {theirs.get(key, 'none')} in the file, and "
-          f"{ours.get(key, 'none')} in the config's model; the file's {found.kind} has "
-          f"{settings}, and features.whiten is the size of its input")
+          f"{ours.get(key, 'none')} in the config's model{more}")
   instead = {"batch_stats": found.batch_stats, "key_params": found.params}
   return found.params, aux | {key: value for key, value in instead.items() if key in aux}
 

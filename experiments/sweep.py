@@ -6,8 +6,8 @@
 
 Runs lie in folders of their own below --workdir, one after another in this process; finished ones
 are not run again, so that Ctrl-C and the same command continue. Below --workdir too: tables.md,
-which is also printed, and tables.json. Runs only train and evaluate: no evaluation on the way, no
-export, no figures. Exit status 1 where a run failed.
+which is also printed, and tables.json (tables-loss.md for --sweep=loss). Runs only train and
+evaluate: no evaluation on the way, no export, no figures. Exit status 1 where a run failed.
 """
 
 import json
@@ -56,8 +56,9 @@ def main(argv) -> int:
     print("stopped; the same command continues from here")
     return 0
   with cli.writing(workdir):
-    text = write(tables, folders, failed, workdir)
-  print(f"\n{text}\n\nWritten:\n  {workdir / 'tables.md'}\n  {workdir / 'tables.json'}")
+    file = workdir / "-".join(["tables", *filter(None, SWEEP.value.split(","))])
+    text = write(tables, folders, failed, file)
+  print(f"\n{text}\n\nWritten:\n  {file}.md\n  {file}.json")
   return 1 if failed else 0
 
 
@@ -127,8 +128,8 @@ def _run_all(runs: list[ablation.Run]) -> dict[pathlib.Path, str] | None:
   return failed
 
 
-def write(tables, folders, failed, workdir: pathlib.Path) -> str:
-  """Writes tables.json and tables.md; returns what is in the latter."""
+def write(tables, folders, failed, path: pathlib.Path) -> str:
+  """Writes `path`.json and `path`.md; returns what is in the latter."""
   summaries, minutes = [], {}
   for table in tables:
     results, bad = {}, {}
@@ -150,12 +151,11 @@ def write(tables, folders, failed, workdir: pathlib.Path) -> str:
   parts.append(f"{len(minutes)} runs, {total:.1f} minutes in all; equal runs of several tables "
                "were run once.")
   text = "\n\n".join(parts)
-  for file, content in (("tables.json", json.dumps(
-      {"tables": summaries, "runs": len(minutes), "minutes": total}, indent=1)),
-                        ("tables.md", text + "\n")):
-    temporary = workdir / f"{file}.tmp"
+  facts = {"tables": summaries, "runs": len(minutes), "minutes": total}
+  for suffix, content in ((".json", json.dumps(facts, indent=1)), (".md", text + "\n")):
+    temporary = path.with_name(f"{path.name}{suffix}.tmp")
     temporary.write_text(content)
-    os.replace(temporary, workdir / file)
+    os.replace(temporary, path.with_name(path.name + suffix))
   return text
 
 
