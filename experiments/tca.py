@@ -90,7 +90,7 @@ def base() -> ml_collections.ConfigDict:
                  threads=2, buffer=64)
   c.evals = dict(retrieval=dict(name="retrieval", args=dict(
       similarities=("cosine", "chamfer", "symmetric_chamfer"), block=256, dtype="float32",
-      shortlist=0.03, memory=2.0)))
+      shortlist=0.02, memory=2.0)))
   c.embed = dict(batch=64)  # videos at a time in evaluation and extraction
   return c
 

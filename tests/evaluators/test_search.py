@@ -149,7 +149,7 @@ def test_two_stages_rank_the_shortlist_by_chamfer_and_the_others_behind_it_by_co
 
 
 def test_shortlist_size():
-  assert search.shortlist_size(225_960) == 6779
+  assert search.shortlist_size(225_960) == 4520
   assert search.shortlist_size(1000) == 50
   assert search.shortlist_size(20) == 20
 

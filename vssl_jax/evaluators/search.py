@@ -22,7 +22,7 @@ from vssl_jax.evaluators.index import Index
 from vssl_jax.ops import chamfer, similarity
 
 SIMILARITIES = ("cosine", "chamfer", "symmetric_chamfer", "two_stage")
-SHORTLIST, LEAST = 0.03, 50  # of the database, and never fewer videos than these
+SHORTLIST, LEAST = 0.02, 50  # of the database, and never fewer videos than these
 BLOCK_ROWS = 8192  # database frames that are compared at once
 SHORT_ROWS = 2048  # likewise, of a shortlist
 
