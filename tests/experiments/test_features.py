@@ -76,7 +76,7 @@ def test_a_video_that_could_be_read_in_the_end_is_no_longer_rejected(tmp_path):
 class Descriptions:
   """In place of a backbone: descriptors drawn by the video's name."""
 
-  dim = 5
+  dim, regions = 5, 1
 
   def sequences(self, videos):
     return ({"id": v.id, "ok": True, "frames": v.id} for v in videos)
