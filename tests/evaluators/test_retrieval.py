@@ -218,12 +218,13 @@ def test_frames_count_by_the_weights_that_an_embedding_gives(descriptors):
   assert np.nanmax(np.abs(report.scores["chamfer"] - even.scores["chamfer"])) > 0.02
 
 
-def test_half_precision_is_near_and_spares_the_cosine(descriptors):
+def test_half_precision_is_near_and_spares_cosine_and_two_stages(descriptors):
   names = ("cosine", "chamfer", "symmetric_chamfer", "two_stage")
   half, full = (make(make_data(), descriptors, similarities=names, dtype=dtype).report(weighed)
                 for dtype in ("bfloat16", "float32"))
-  np.testing.assert_array_equal(half.scores["cosine"], full.scores["cosine"])
-  for name in names[1:]:
+  for name in ("cosine", "two_stage"):
+    np.testing.assert_array_equal(half.scores[name], full.scores[name])
+  for name in ("chamfer", "symmetric_chamfer"):
     assert half.scores[name].dtype == np.float32
     assert 0 < np.nanmax(np.abs(half.scores[name] - full.scores[name])) < 0.01
 

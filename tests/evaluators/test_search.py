@@ -69,7 +69,8 @@ def test_padded_lengths():
   n = np.arange(1, 2000)
   padded = search.padded_length(n)
   assert (padded >= n).all() and (padded[n >= 16] <= 1.25 * n[n >= 16]).all()
-  assert len(np.unique(padded[n <= 1024])) <= 32
+  assert (padded[n >= 64] <= 1.125 * n[n >= 64]).all()
+  assert len(np.unique(padded[n <= 1024])) == 48
   np.testing.assert_array_equal(search.padded_length(padded), padded)
 
 

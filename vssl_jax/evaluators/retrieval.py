@@ -125,8 +125,8 @@ def make(data: Any, descriptors: Mapping[str, np.ndarray], *,
     similarities: which of `SIMILARITIES`; "two_stage" is Chamfer on a shortlist by cosine.
     block: videos of up to 64 frames that are embedded at once; fewer of longer ones. It doesn't
       change the scores.
-    dtype: of the products that Chamfer is made of: "float32", or "bfloat16", which is faster on
-      accelerators and changes scores by about 0.005.
+    dtype: of the products that Chamfer with all videos is made of: "float32", or "bfloat16", which
+      is faster on accelerators and changes scores by about 0.005.
     shortlist: share of the database that "two_stage" compares by frames, in (0, 1].
     memory: GiB of embedded frames that are kept in memory; more of them go to disk, into the
       folder given to `report`, or a temporary one. Besides, what is held are the queries' frames,
@@ -270,7 +270,7 @@ class RetrievalEvaluator:
     if "two_stage" in wanted:
       size = search.shortlist_size(len(found), self.shortlist)
       tables["two_stage"] = search.two_stage(asked, found, tables["cosine"], size,
-                                             dtype=self.dtype, progress=self.progress)
+                                             progress=self.progress)
     if whole := [name for name in wanted if name not in ("cosine", "two_stage")]:
       # Not all of the data set's may have been there when the search began.
       compared = meta | {"compared": _digest(asked.ids, found.ids)}

@@ -24,7 +24,6 @@ from vssl_jax.ops import chamfer, similarity
 SIMILARITIES = ("cosine", "chamfer", "symmetric_chamfer", "two_stage")
 SHORTLIST, LEAST = 0.02, 50  # of the database, and never fewer videos than these
 BLOCK_ROWS = 8192  # database frames that are compared at once
-SHORT_ROWS = 2048  # likewise, of a shortlist
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,30 +44,39 @@ class Block:
 
 
 def padded_length(n: np.ndarray) -> np.ndarray:
-  """The lengths that videos are padded to: four steps an octave from 16, multiples of 4 below.
+  """The lengths that videos are padded to: multiples of 4 up to 64, then eight steps an octave.
 
-  On average a tenth of the work is on padding, and 30 lengths, each compiled once, go up to 1,024.
+  So long videos cost at most an eighth more, and 48 lengths, each compiled once, go up to 1,024.
   """
   n = np.maximum(np.asarray(n), 1)
-  step = 2 ** np.maximum(np.ceil(np.log2(n)).astype(int) - 3, 2)
+  step = 2 ** np.maximum(np.ceil(np.log2(n)).astype(int) - 4, 2)
   return -(-n // step) * step
 
 
 def groups(index: Index, at: np.ndarray, rows: int = BLOCK_ROWS) -> list[tuple[int, np.ndarray]]:
   """The videos `at` of an index in blocks of like length: (padded length, their numbers).
 
-  A block of videos padded to S frames holds `rows // S` of them, the last one of a length fewer.
+  A block of videos padded to S frames holds `videos_a_block(S)` of them, the last one of a length
+  fewer.
   """
   lengths, found = padded_length(index.length[at]), []
   for s in np.unique(lengths).tolist():
-    group, most = at[lengths == s], max(1, rows // s)
+    group, most = at[lengths == s], videos_a_block(s, rows)
     found += [(s, group[i:i + most]) for i in range(0, len(group), most)]
   return found
 
 
+def videos_a_block(s: int, rows: int = BLOCK_ROWS) -> int:
+  """`rows // s`, or less: whole tiles of `ops.chamfer`, which would be filled up otherwise."""
+  most, tile = max(1, rows // s), chamfer.rows_a_tile(s)
+  return most - most % tile if most > tile else most
+
+
 def block(index: Index, s: int, at: np.ndarray, rows: int = BLOCK_ROWS) -> Block:
-  """One of `groups`; with fillers up to a power of two of videos, or as many as a block holds."""
-  size = min(max(1, rows // s), power_of_two(len(at)))
+  """One of `groups`; with fillers up to whole tiles, or within one to a power of two of videos."""
+  tile = chamfer.rows_a_tile(s)
+  size = -(-len(at) // tile) * tile if len(at) > tile else power_of_two(len(at))
+  size = min(videos_a_block(s, rows), size)
   length = np.ones(size, np.int32)
   length[:len(at)] = index.length[at]
   frames, weights = (index.padded(name, at, (size, s)) for name in ("frames", "weights"))
@@ -99,8 +107,11 @@ def shortlist_size(n: int, share: float = SHORTLIST, least: int = LEAST) -> int:
 
 
 def two_stage(queries: Index, database: Index, first: np.ndarray, size: int, *,
-              dtype: str = "float32", progress: bool = False) -> np.ndarray:
+              progress: bool = False) -> np.ndarray:
   """Chamfer similarity of each query to the `size` videos that `first` ranks highest.
+
+  On the host: a shortlist's frames lie all over the database, so fetching them costs as much as
+  comparing them with one query, and NumPy takes them in any lengths.
 
   Args:
     first: [Q, N] cosines of video descriptors.
@@ -109,24 +120,33 @@ def two_stage(queries: Index, database: Index, first: np.ndarray, size: int, *,
     [Q, N] float32: Chamfer for the shortlist; for the others the cosine less 2, so that they come
     behind it in the order of the first stage.
   """
-  scores = first - np.float32(2)
-  length, start, frames = queries.length, queries.start, queries.rows("frames")
-  weights = queries.rows("weights")
+  scores, rows = first - np.float32(2), database.rows("frames")
+  start, length = database.start, database.length
   with tqdm(total=len(queries), unit="query", desc="shortlists", leave=False,
             disable=None if progress else True) as bar:
-    for q in range(len(queries)):
-      own = slice(start[q], start[q] + length[q])
-      rows = power_of_two(int(length[q]), 64)
-      packed = chamfer.pack([frames[own]], dtype=dtype, rows=rows,
-                            weights=None if weights is None else [weights[own, 0]])
+    for q, (frames, shares) in enumerate(_with_shares(queries)):
       # Equal scores: the database's order, as everywhere.
       at = np.sort(np.argsort(-first[q], kind="stable")[:size])
-      for s, part in groups(database, at, SHORT_ROWS):
-        t = block(database, s, part, SHORT_ROWS)
-        forward, _ = chamfer.block_chamfer(packed, t.frames, t.length, symmetric=False)
-        scores[q, part] = np.asarray(forward)[0, :len(part)]
+      for part in _parts(at, length[at]):
+        found = np.concatenate([rows[start[k]:start[k] + length[k]] for k in part])
+        first_rows = np.cumsum(length[part]) - length[part]
+        best = np.maximum.reduceat(found @ frames.T, first_rows, axis=0)
+        scores[q, part] = best @ shares
       bar.update()
   return scores
+
+
+def _with_shares(index: Index) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Frames [T, D] of each video, and the share of each in a mean [T]."""
+  frames, weights = index.rows("frames"), index.rows("weights")
+  for start, n in zip(index.start, index.length, strict=True):
+    w = np.ones(n) if weights is None else weights[start:start + n, 0].astype(np.float64)
+    yield frames[start:start + n], (w / w.sum()).astype(np.float32)
+
+
+def _parts(at: np.ndarray, length: np.ndarray) -> Iterator[np.ndarray]:
+  """Videos in runs of about `BLOCK_ROWS` frames."""
+  return np.split(at, np.flatnonzero(np.diff(np.cumsum(length) // BLOCK_ROWS)) + 1)
 
 
 class Scores:

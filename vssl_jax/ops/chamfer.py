@@ -1,8 +1,8 @@
 """Chamfer similarity of many queries with a block of videos: what a search at size runs on.
 
 All frames of all queries are one matrix, so that a block of videos costs one matrix product,
-whatever lengths the queries have. Padding repeats a video's own frames, which changes no maximum,
-so nothing has to be masked where the work is done; only means are weighted.
+whatever lengths the queries have: a query's padding repeats its own frames, which changes no
+maximum, and has no share in its mean.
 """
 
 import dataclasses
@@ -95,29 +95,38 @@ def block_chamfer(queries: Queries, frames: jax.Array, length: jax.Array,
     Two [Q, N] float32 arrays, the second None unless `symmetric`. Source: TCA specification,
     section 10.
   """
-  n, s, d = frames.shape
-  tile = max(1, min(n, CPU_ROWS // s)) if jax.default_backend() == "cpu" else n
+  n, s = frames.shape[:2]
+  tile = min(n, rows_a_tile(s)) if jax.default_backend() == "cpu" else n
   short = -n % tile
-  valid = (jnp.arange(s) < length[:, None])[..., None]
-  y = jnp.where(valid, frames, frames[:, :1]).astype(queries.rows.dtype)
-  y = jnp.pad(y, ((0, short), (0, 0), (0, 0))).reshape(-1, tile, s, d)
-  weight = jnp.where(valid[..., 0], 1.0 if weights is None else weights, 0.0)
+  valid = jnp.arange(s) < length[:, None]
+  weight = jnp.where(valid, 1.0 if weights is None else weights, 0.0)
   weight = weight / jnp.maximum(weight.sum(axis=1, keepdims=True), 1e-12)
-  weight = jnp.pad(weight, ((0, short), (0, 0))).reshape(-1, tile, s)
+
+  def tiles(x):
+    x = jnp.pad(x, ((0, short),) + ((0, 0),) * (x.ndim - 1)) if short else x
+    return x.reshape(-1, tile, *x.shape[1:])
+
+  parts = tiles(frames.astype(queries.rows.dtype)), tiles(valid), tiles(weight)
   one = functools.partial(_tile, queries, symmetric=symmetric)
-  out = jax.lax.map(lambda a: one(*a), (y, weight)) if len(y) > 1 else one(y[0], weight[0])
+  out = jax.lax.map(lambda a: one(*a), parts) if n > tile else one(*(x[0] for x in parts))
   return jax.tree.map(lambda a: a.reshape(-1, a.shape[-1])[:n].T, out)
 
 
-def _tile(queries: Queries, y: jax.Array, weight: jax.Array, *, symmetric: bool):
-  """y [N, S, D], weight [N, S] -> forward [N, Q], and backward [N, Q] or None."""
+def rows_a_tile(frames: int) -> int:
+  """How many videos of so many frames a tile holds on a CPU."""
+  return max(1, CPU_ROWS // frames)
+
+
+def _tile(queries: Queries, y: jax.Array, valid: jax.Array, weight: jax.Array, *, symmetric: bool):
+  """y [N, S, D], valid and weight [N, S] -> forward [N, Q], and backward [N, Q] or None."""
   n, s, d = y.shape
   exact = {"precision": jax.lax.Precision.HIGHEST, "preferred_element_type": jnp.float32}
   products = jnp.matmul(y.reshape(n * s, d), queries.rows.T, **exact)
-  best = products.reshape(n, s, -1).max(axis=1)
+  # Masked here, where it is one with the maximum: masking the frames would copy them.
+  best = jnp.where(valid[..., None], products.reshape(n, s, -1), -jnp.inf).max(axis=1)
   forward = jnp.matmul(best, queries.mean.T, **exact)
   if not symmetric:
     return forward, None
   runs = products.reshape(n * s, -1, CHUNK).max(axis=-1)
   found = runs[:, queries.chunks].max(axis=-1).reshape(n, s, -1)
-  return forward, jnp.einsum("nsq,ns->nq", found, weight, **exact)
+  return forward, jnp.sum(jnp.where(valid[..., None], found * weight[..., None], 0.0), axis=1)
