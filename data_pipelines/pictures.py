@@ -106,13 +106,33 @@ class PictureReader:
       return np.empty((0, *size, 3), np.uint8)
     return out if np.array_equal(rows, np.arange(len(numbers))) else out[rows]
 
+  def stream(self, indices: Sequence[int] | np.ndarray, short_side: int | None = None, *,
+             crop: int | None = None, interpolation: str = "bilinear") -> Iterator[np.ndarray]:
+    """The same as `frames`, one by one and never more than one in memory; any order.
+
+    Raises:
+      IndexError, ValueError, VideoError: as `frames` does.
+    """
+    indices = checked_numbers(self.name, indices, self.n_frames)
+    return self._one_by_one(indices.tolist(), short_side, crop, interpolation)
+
+  def _one_by_one(self, indices, short_side, crop, interpolation) -> Iterator[np.ndarray]:
+    size = None
+    for number in indices:
+      image = picture.centre_crop(self._resized(number, short_side, interpolation), crop)
+      size = size or image.shape
+      if image.shape != size:
+        raise VideoError(self._name_of(number), f"has {image.shape[1]}x{image.shape[0]} pixels, "
+                         f"picture {indices[0]} has {size[1]}x{size[0]}: crop them alike")
+      yield image
+
   def _name_of(self, number: int) -> str:
     frame = self._frames[number]
     return f"{self.name}, picture {number}" if isinstance(frame, bytes) else os.fspath(frame)
 
   def _first_size(self) -> tuple[int, int]:
     if self._size is None:
-      with _opened(self._frames[0], self._name_of(0)) as image:
+      with opened(self._frames[0], self._name_of(0)) as image:
         if image.format not in ("JPEG", "MPO"):
           image.load()  # others tell their orientation only then
         self._size = image.size[::1 if _orientation(image) in SIDEWAYS else -1]
@@ -120,7 +140,7 @@ class PictureReader:
 
   def _resized(self, number: int, short_side: int | None, interpolation: str) -> np.ndarray:
     name = self._name_of(number)
-    with _opened(self._frames[number], name) as image:
+    with opened(self._frames[number], name) as image:
       image.load()
       orientation = _orientation(image)
       rgb = _rgb(image, name)
@@ -150,7 +170,7 @@ def read_labels(mask: str | os.PathLike | bytes, name: str = "") -> np.ndarray:
   """
   name = name or ("a label map" if isinstance(mask, bytes) else os.fspath(mask))
   try:
-    with _opened(mask, name) as image:
+    with opened(mask, name) as image:
       mode, labels = image.mode, np.array(image)
   except VideoError as e:
     raise VideoError(name, f"can't read this label map ({e.reason})") from e
@@ -169,7 +189,7 @@ def read_labels(mask: str | os.PathLike | bytes, name: str = "") -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _opened(source: str | os.PathLike | bytes, name: str) -> Iterator[Image.Image]:
+def opened(source: str | os.PathLike | bytes, name: str) -> Iterator[Image.Image]:
   """A picture whose header has been read; what fails in the block is told as a `VideoError`."""
   try:
     file = io.BytesIO(source) if isinstance(source, bytes) else source

@@ -212,6 +212,24 @@ def independent(times: np.ndarray, n: int = 2, *, rng: np.random.Generator,
   return first + np.concatenate(rounds)[:n]
 
 
+def query_and_candidates(times: np.ndarray, n: int = 1, *, rng: np.random.Generator,
+                         distinct: bool = False, start: float | None = None,
+                         end: float | None = None) -> np.ndarray:
+  """A random frame twice, for two crops of it, and n candidates (CycleContrast 3.2).
+
+  Args:
+    n: candidates; 0 for two crops alone, as MoCo has them.
+    distinct: other frames than the query's and than each other, as long as there are any; the
+      released code draws independently.
+    rng, start, end: as for `independent`.
+
+  Returns:
+    int64 [2 + n, 1] frame numbers: the query, the query again, and the candidates.
+  """
+  drawn = independent(times, 1 + n, rng=rng, distinct=distinct, start=start, end=end)
+  return np.concatenate([drawn[:1], drawn])[:, None]
+
+
 def consecutive(n_frames: int, n: int = 3, gap: int = 4, *, first: int = 0,
                 released_numbering: int | None = None) -> np.ndarray:
   """All clips of n frames, `gap` apart, that follow each other without overlap (CorrFlow 2).

@@ -1,9 +1,19 @@
 """Which pictures of a tracking sequence a tracker is trained with (CycleContrast, section 6.2).
 
-`sample.pair(times, (1, 99), among=usable(...), rng=rng)` draws a pair of them.
+`sample.pair(times, (1, 99), among=usable(...), rng=rng)` draws a pair of them, and `Pairs` reads
+them:
+
+    clips.batches(clips.training(got10k.read(root), Pairs(), seed=0), batch=8)
 """
 
+import dataclasses
+
 import numpy as np
+
+from data_pipelines import sample, tracking_crops
+from data_pipelines.errors import VideoError
+from data_pipelines.media import open_media
+from data_pipelines.records import Record
 
 MIN_AREA = 20
 SIDES = (20, 500)  # pixels
@@ -37,3 +47,39 @@ def usable(boxes: np.ndarray, image_size: tuple[int, int],
 
 def _within(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
   return (values >= limits[0]) & (values <= limits[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+  """`(record, rng) -> {"exemplar", "search"}`: two crops of one target at two times.
+
+  `exemplar` is uint8 [120, 120, 3], of the earlier picture, and `search` uint8 [239, 239, 3]. Both
+  have the target in the middle, but for a random shift of up to 4 pixels.
+
+  Attributes:
+    exemplar: pixels a side of the exemplar.
+    gap: least and largest number of pictures from one to the other.
+  """
+
+  exemplar: int = tracking_crops.EXEMPLAR
+  gap: tuple[int, int] = (1, 99)
+
+  def __call__(self, record: Record, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Raises `VideoError` where there are no two usable pictures, so that another one is read."""
+    boxes = record.truth.get("boxes")
+    if boxes is None or not len(boxes):
+      raise VideoError(record.id, "has no boxes")
+    with open_media(record) as media:
+      first, stop = sample.part(media.times, record.start, record.end)
+      if stop - first != len(boxes):
+        raise VideoError(record.id, f"has {len(boxes)} boxes for {stop - first} picture(s)")
+      kept = usable(boxes, (media.height, media.width), record.truth.get("cover"))
+      if len(kept) < 2:
+        raise VideoError(record.id, f"has {len(kept)} usable picture(s) of {len(boxes)}, not two")
+      times = media.times[first:stop] - media.times[first]
+      chosen = sample.pair(times, self.gap, among=kept, rng=rng)
+      frames = media.frames(first + chosen)
+    crops = [tracking_crops.square(frame, box, rng, exemplar=self.exemplar)
+             for frame, box in zip(frames, boxes[chosen], strict=True)]
+    return {"exemplar": tracking_crops.augmented(crops[0], rng, self.exemplar),
+            "search": tracking_crops.augmented(crops[1], rng)}

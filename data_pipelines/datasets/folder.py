@@ -5,18 +5,17 @@ and its edited copies are positives of each other, other videos are negatives. A
 is held out; their edited copies are the queries, to be found among all originals.
 """
 
-import hashlib
 import itertools
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
 from data_pipelines import edits, shards
-from data_pipelines.datasets import layout
+from data_pipelines.datasets import held_out, layout
 from data_pipelines.errors import DataError
 from data_pipelines.records import Dataset, Record, RetrievalData
 
-SPLITS = {"all": {}}
+SPLITS = held_out.SPLITS
 PREPARED = ("all",)
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts",
@@ -29,21 +28,23 @@ NOTE = ("Labels come from editing: a query is an edited copy of a held-out video
 
 
 def read(root: str, split: str = "all", *, allow_missing: bool = False, by_class: bool = False,
-         extensions: Sequence[str] = SUFFIXES) -> Dataset:
+         extensions: Sequence[str] = SUFFIXES, holdout: float = 0.2,
+         holdout_seed: int = 0) -> Dataset:
   """Reads a folder of videos, whatever lies below it; only names are read, nothing is decoded.
 
   Ids are paths relative to `root`, sorted.
 
   Args:
     root: the folder. Links to folders are followed, each folder once; hidden names are skipped.
-    split: "all".
+    split: "all"; "heldout" is a share of the videos by a hash of their ids, "train" the others.
     allow_missing: changes nothing; nothing is known of what should be there.
     by_class: the first folder below `root` is the class, numbered in the alphabet's order.
     extensions: what the names of videos end in, in lower case.
+    holdout, holdout_seed: the share held out, and of which.
 
   Raises:
-    DataError: `root` is missing, not a folder, unreadable or has no videos, there is no such split,
-      or with `by_class` a video lies in no folder.
+    DataError: `root` is missing, not a folder, unreadable or has no videos, there is no such split
+      or nothing in it, or with `by_class` a video lies in no folder.
   """
   layout.check_split("folder", split, SPLITS)
   folder = layout.root_folder("folder", root)
@@ -56,10 +57,11 @@ def read(root: str, split: str = "all", *, allow_missing: bool = False, by_class
   if by_class and "" in above:
     raise DataError(f"folder: by_class needs videos in folders named by their classes, but "
                     f"{ids[above.index('')]} in {folder} lies in none")
+  kept = held_out.part(ids, split, holdout, holdout_seed, "folder")
   classes = tuple(sorted({*above} - {""}))
   number = {name: k for k, name in enumerate(classes)}
   records = [Record(id_, str(path), label=number.get(name, -1), text=name)
-             for id_, path, name in sorted(zip(ids, paths, above, strict=True))]
+             for id_, path, name in sorted(zip(ids, paths, above, strict=True)) if id_ in kept]
   return Dataset("folder", split, records, classes)
 
 
@@ -107,9 +109,9 @@ def make(*, root: str, n_edits: int = 4, holdout: float = 0.2, n_eval_edits: int
     raise DataError(f"data.root: {folder} has {len(path_of)} video(s), of which {len(ids)} may be "
                     f"used; at least {MIN_VIDEOS} are needed (two to train on and one to evaluate "
                     "on). Add videos, or raise data.max_videos if it is set")
-  held_out = _held_out(ids, holdout, seed)
-  train = [i for i in ids if i not in held_out]
-  copies = {i: _copies(i, path_of[i], "query", n_eval_edits, seed) if i in held_out else
+  held = held_out.choose(ids, holdout, seed)
+  train = [i for i in ids if i not in held]
+  copies = {i: _copies(i, path_of[i], "query", n_eval_edits, seed) if i in held else
                _copies(i, path_of[i], "edit", n_edits, seed, strength) for i in ids}
   own = _own_queries(queries, extensions) if queries else []
   originals = [Record(i, path_of[i]) for i in ids]
@@ -122,9 +124,9 @@ def make(*, root: str, n_edits: int = 4, holdout: float = 0.2, n_eval_edits: int
       background=train,
       groups={name: number for number, i in enumerate(ids)
               for name in (i, *(v.id for v in copies[i]))},
-      queries=[v.id for i in ids if i in held_out for v in copies[i]] + [v.id for v in own],
+      queries=[v.id for i in ids if i in held for v in copies[i]] + [v.id for v in own],
       database=ids,
-      annotation={v.id: {"ND": [i]} for i in ids if i in held_out for v in copies[i]},
+      annotation={v.id: {"ND": [i]} for i in ids if i in held for v in copies[i]},
       note=NOTE)
 
 
@@ -203,31 +205,17 @@ def _folder(name: str, key: str) -> pathlib.Path:
   return folder
 
 
-def _share(*parts: object) -> float:
-  """A number in [0, 1) that depends on nothing but the arguments."""
-  digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
-  return int.from_bytes(digest[:6], "big") / 2**48
-
-
 def _subset(ids: list[str], max_videos: int | None, seed: int) -> list[str]:
   if not max_videos or len(ids) <= max_videos:
     return ids
-  chosen = set(sorted(ids, key=lambda i: _share(seed, "subset", i))[:max_videos])
+  chosen = set(sorted(ids, key=lambda i: held_out.share(seed, "subset", i))[:max_videos])
   return [i for i in ids if i in chosen]
-
-
-def _held_out(ids: list[str], holdout: float, seed: int) -> set[str]:
-  """At least one id, and all but at least two."""
-  share = {i: _share(seed, "holdout", i) for i in ids}
-  ranked = sorted(ids, key=share.get)
-  count = sum(s < holdout for s in share.values())
-  return set(ranked[:min(max(1, count), len(ids) - 2)])
 
 
 def _copies(original: str, path: str, kind: str, count: int, seed: int,
             strength: str = "") -> list[Record]:
   return [Record(f"{original}#{kind}{k}", path, edit_strength=strength,
-                 edit_seed=int(_share(seed, kind, k, original) * 2**31))
+                 edit_seed=int(held_out.share(seed, kind, k, original) * 2**31))
           for k in range(1, count + 1)]
 
 

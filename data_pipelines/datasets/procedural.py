@@ -14,6 +14,7 @@ video is.
 
 import dataclasses
 import hashlib
+import inspect
 import itertools
 import json
 import pathlib
@@ -27,14 +28,17 @@ from data_pipelines.records import Dataset, Record, RetrievalData
 from data_pipelines.render import APPEARANCES, MOTIONS, load_truth
 from data_pipelines.render.draw import draw, truth_path, video_path
 from data_pipelines.render.families import MAX_QUERIES, Benchmark, Fact, Settings, plan
+from data_pipelines.render.truth import take_truth
 
 __all__ = ["PREPARED", "SPLITS", "Fact", "facts", "make", "read", "truth_path"]
 
 RENDER_VERSION = 3  # part of the folder's name; a change of any pixel or plan needs a new one
 INDEX = "index.json"
-SPLITS = {name: {} for name in ("all", "train", "background", "eval", "queries", "database")}
+SPLITS = {name: {} for name in ("all", "train", "background", "unlabelled", "eval", "queries",
+                                "database")}
 PREPARED = ("all",)
-_SPLITS_OF = {"train": ("train",), "copy": ("train",), "background": ("background",),
+_SPLITS_OF = {"train": ("train", "unlabelled"), "copy": ("train", "unlabelled"),
+              "background": ("background", "unlabelled"),
               "query": ("eval", "queries")}  # by kind; all others are in the database
 _CLASSES = {"motion": MOTIONS, "appearance": tuple(a.name for a in APPEARANCES)}
 _NOTE = (
@@ -45,12 +49,12 @@ _NOTE = (
 
 
 def read(root: str, split: str = "all", *, allow_missing: bool = False, label: str = "motion",
-         truth: bool = False, **settings) -> Dataset:
+         truth: bool = False, shots: bool = False, **settings) -> Dataset:
   """Draws the benchmark, or finds it in `root`, and gives its videos with class labels.
 
-  Training videos and their copies are "train", unrelated ones "background"; "queries" and
-  "database" together are "eval". Motions and appearances recur over all splits; no pair of both
-  that a query has occurs in training.
+  Training videos and their copies are "train", unrelated ones "background", all of these
+  "unlabelled"; "queries" and "database" together are "eval". Motions and appearances recur over all
+  splits; no pair of both that a query has occurs in training.
 
   Args:
     root: `cache_dir` of `make`.
@@ -59,6 +63,10 @@ def read(root: str, split: str = "all", *, allow_missing: bool = False, label: s
     label: "motion" or "appearance": which class of the main object `label` and `text` give.
     truth: of videos that weren't edited, read "boxes" [T, 4], "points" [T, P, 2] and "visible"
       [T, P] of the main object; see `Record.truth`.
+    shots: give the longest shot of the incident of each video that wasn't edited, as a record of
+      its own, with `truth` over its frames and "labels" uint8 [T, H, W] too, of the objects seen
+      at first: sequences to follow them through. Left out are those in which a point of the main
+      object is unseen at first.
     settings: the other arguments of `make`.
 
   Raises:
@@ -69,20 +77,47 @@ def read(root: str, split: str = "all", *, allow_missing: bool = False, label: s
   if label not in _CLASSES:
     raise DataError(f"procedural: label is one of {', '.join(_CLASSES)}, not {label!r}")
   data = make(cache_dir=root, **settings)
-  records = []
+  records, fps = [], settings.get("fps", inspect.signature(make).parameters["fps"].default)
   for id_, fact in sorted(facts(data).items()):
     splits = _SPLITS_OF.get(fact.kind, ("eval", "database"))
     if split in ("all", *splits):
       path, number = data.videos[id_].video, getattr(fact, label)
-      records.append(Record(id_, path, label=number, text=_CLASSES[label][number], splits=splits,
-                            truth=_main_object(path) if truth else {}))
+      record = Record(id_, path, label=number, text=_CLASSES[label][number], splits=splits,
+                      truth=_main_object(path) if truth and not shots else {})
+      records += _longest_shot(record, fps) if shots else [record]
   return Dataset("procedural", split, records, _CLASSES[label], note=data.note)
+
+
+def _longest_shot(record: Record, fps: float) -> list[Record]:
+  """[the longest shot of a video's scenes], or [] where there is nothing to follow."""
+  if not truth_path(record.video).is_file():
+    return []  # edited: pixels and times no longer match
+  known = load_truth(truth_path(record.video))
+  numbers = np.flatnonzero(known.shot == max(
+      set(known.shot[known.stock < 0].tolist()), key=lambda k: np.count_nonzero(known.shot == k)))
+  part = take_truth(known, slice(int(numbers[0]), int(numbers[-1]) + 1))
+  if not part.visible[0, 0].all() or len(numbers) < 3:
+    return []
+  return [dataclasses.replace(
+      record, start=numbers[0] / fps, end=(numbers[-1] + 1) / fps,
+      truth=_of_main_object(part) | {"labels": _numbered_anew(part.labels)})]
+
+
+def _numbered_anew(labels):
+  """Label maps of the objects that are seen at first, the others being ground."""
+  seen = np.unique(labels[0])
+  numbers = np.zeros(256, np.uint8)
+  numbers[seen[seen > 0]] = np.arange(1, 1 + np.count_nonzero(seen))
+  return numbers[labels]
 
 
 def _main_object(path):
   if not truth_path(path).is_file():
     return {}  # edited: pixels and times no longer match
-  known = load_truth(truth_path(path))
+  return _of_main_object(load_truth(truth_path(path)))
+
+
+def _of_main_object(known):
   boxes = known.boxes[:, 0].copy()
   boxes[boxes[:, 2] == 0] = np.nan
   return {"boxes": boxes, "points": known.points[:, 0], "visible": known.visible[:, 0]}
@@ -102,6 +137,7 @@ def make(
   n_per_label: tuple[int, int, int, int] = (2, 3, 2, 2),
   n_distractors: int = 100,
   difficulty: float = 1.0,
+  flicker: float = 0.0,
   processes: int | None = None,
   progress: bool = True,
   labels: bool = True,
@@ -124,6 +160,8 @@ def make(
     n_distractors: evaluation videos that are relevant to nothing.
     difficulty: 0 to about 2; scales the share of filler (0.3 to 0.6 of a video at 1) and how much
       distractors resemble queries.
+    flicker: how much exposure and white balance change from frame to frame, the standard deviation
+      of the logarithm of each channel's gain; 0 for not at all.
     processes: worker processes; None for one per core, 1 to draw in this process.
     progress: show a progress bar while drawing.
     labels: train with the families' copies. Without, training sees one video of each family and
@@ -140,7 +178,7 @@ def make(
   """
   settings = Settings(
     seed, size, fps, tuple(map(float, seconds)), n_train_families, n_train_edits, n_background,
-    n_queries, tuple(n_per_label), n_distractors, float(difficulty),
+    n_queries, tuple(n_per_label), n_distractors, float(difficulty), float(flicker),
   )  # fmt: skip
   _check(settings, n_edits)
   folder = pathlib.Path(cache_dir).expanduser().absolute() / f"procedural-{_digest(settings)}"
@@ -178,6 +216,8 @@ def _check(settings, n_edits):
       "seed and difficulty must be at least 0, size at least 16, fps at least 1, and seconds two "
       f"positive numbers in order, not {settings}"
     )
+  if settings.flicker < 0:
+    raise ValueError(f"flicker must be at least 0, not {settings.flicker}")
   if n_edits < 1:
     raise ValueError(f"n_edits must be at least 1, not {n_edits}")
   if settings.n_queries > MAX_QUERIES:
@@ -185,7 +225,10 @@ def _check(settings, n_edits):
 
 
 def _digest(settings):
-  text = json.dumps([RENDER_VERSION, dataclasses.asdict(settings)], sort_keys=True)
+  values = dataclasses.asdict(settings)
+  if not settings.flicker:  # what was drawn before there was this setting stays valid
+    del values["flicker"]
+  text = json.dumps([RENDER_VERSION, values], sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

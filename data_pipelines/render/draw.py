@@ -137,12 +137,13 @@ def main(folder: str, settings: str, part: str, parts: str) -> None:
   path = pathlib.Path(folder)
   groups = _missing(path, Settings.from_json(settings), int(part), int(parts))
   try:
-    for _ in _draw_here(path, groups):
-      os.write(1, b".\n")  # one system call, so that lines of several processes don't mix
-  except DataError as error:
-    os.write(1, json.dumps(str(error)).encode() + b"\n")
-    sys.exit(1)
-  except BrokenPipeError:  # the caller is gone
+    try:
+      for _ in _draw_here(path, groups):
+        os.write(1, b".\n")  # one system call, so that lines of several processes don't mix
+    except DataError as error:
+      os.write(1, json.dumps(str(error)).encode() + b"\n")
+      sys.exit(1)
+  except BrokenPipeError:  # the caller is gone, or another process's error was enough for it
     os._exit(1)
 
 

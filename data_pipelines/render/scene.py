@@ -38,6 +38,8 @@ class SceneSpec:
     n_objects: 1 to 5; None draws 2 to 5 from the seed.
     noise: standard deviation of the sensor noise in grey levels.
     light: strength of the changes of light; 0 for none, 1 as usual.
+    flicker: standard deviation of the logarithm of each channel's gain from frame to frame, as of a
+      camera whose exposure and white balance don't settle; 0 for none.
     blur: radius of a Gaussian blur in pixels; 0 for none.
   """
 
@@ -54,6 +56,7 @@ class SceneSpec:
   n_objects: int | None = None
   noise: float = 2.5
   light: float = 1.0
+  flicker: float = 0.0
   blur: float = 0.0
 
 
@@ -213,6 +216,9 @@ def _expose(image, spec, t):
   cast = 1 + spec.light * rng.normal(0, 0.05, 3)
   swing = spec.light * rng.uniform(0.02, 0.14)
   gain = cast * (1 + swing * np.sin(t * rng.uniform(0.5, 2.5) + rng.uniform(0, 6.3)))[:, None]
+  if spec.flicker:
+    unsteady = np.random.default_rng([spec.camera_seed, 15]).normal(0, 1, (len(image), 3))
+    gain = gain * np.exp(spec.flicker * unsteady)
   gain = gain.astype(np.float32)
   bank = _noise_bank(spec.height, spec.width) * np.float32(spec.noise)
   out = np.empty(image.shape, np.uint8)

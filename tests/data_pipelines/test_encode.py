@@ -2,11 +2,12 @@
 
 import errno
 import os
+import resource
 
 import numpy as np
 import pytest
 
-from data_pipelines.encode import decode_bytes, encode_bytes, write_mp4
+from data_pipelines.encode import decode_bytes, encode_bytes, mp4_writer, write_mp4
 from data_pipelines.errors import DataError, VideoError
 
 
@@ -122,3 +123,49 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch
 def test_missing_folder_is_named(tmp_path):
   with pytest.raises(DataError, match="nowhere"):
     write_mp4(tmp_path / "nowhere" / "a.mp4", smooth_frames(1), 8)
+
+
+def test_frame_by_frame_gives_the_same_file(tmp_path):
+  for shape in [(6, 48, 64), (2, 17, 31)]:
+    frames = smooth_frames(*shape)
+    with mp4_writer(tmp_path / "a.mp4", 8) as write:
+      for frame in frames:
+        write(frame)
+        assert not list(tmp_path.glob("a.mp4"))
+    assert (tmp_path / "a.mp4").read_bytes() == encode_bytes(frames, 8)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+    (tmp_path / "a.mp4").unlink()
+
+
+@pytest.mark.parametrize("frames, error, message", [
+    ([], ValueError, "at least one frame"),
+    ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)], ValueError,
+     "a frame has 9x8 pixels, the first 8x8"),
+    ([np.zeros((8, 8, 3))], ValueError, r"uint8 \[H, W, 3\]"),
+    ([np.zeros((8, 8, 3), np.uint8), None], KeyboardInterrupt, "^$")])
+def test_what_ends_early_leaves_the_old_file(tmp_path, frames, error, message):
+  (tmp_path / "a.mp4").write_bytes(b"old")
+  with pytest.raises(error, match=message), mp4_writer(tmp_path / "a.mp4", 8) as write:
+    for frame in frames:
+      if frame is None:
+        raise KeyboardInterrupt
+      write(frame)
+  assert (tmp_path / "a.mp4").read_bytes() == b"old"
+  assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_full_disk_is_told(tmp_path):
+  noise = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), np.uint8)
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  with pytest.raises(DataError, match=r"can't write .*a\.mp4: File too large"):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+      with mp4_writer(tmp_path / "a.mp4", 8) as write:
+        for frame in noise:
+          write(frame)
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert not list(tmp_path.iterdir())
+  with (pytest.raises(DataError, match="nowhere"),
+        mp4_writer(tmp_path / "nowhere" / "a.mp4", 8) as write):
+    write(noise[0])

@@ -165,6 +165,23 @@ def test_pictures_that_are_too_large(monkeypatch):
     read(encoded(COLOUR))
 
 
+def test_one_by_one_like_all_at_once():
+  data = [encoded(image) for image in numbered(4)]
+  reader = PictureReader(data)
+  order = [2, 0, 0, 3]
+  options = dict(short_side=24, crop=20)
+  stream = reader.stream(order, **options)
+  assert iter(stream) is stream
+  np.testing.assert_array_equal(np.stack(list(stream)), reader.frames(order, **options))
+  with pytest.raises(IndexError, match=r"0\.\.3"):
+    reader.stream([4])
+  mixed = PictureReader([data[0], encoded(COLOUR)], name="mixed")
+  frames = mixed.stream([0, 1])
+  assert next(frames).shape == (48, 64, 3)
+  with pytest.raises(VideoError, match="mixed, picture 1: has 40x24 pixels, picture 0 has 64x48"):
+    next(frames)
+
+
 # Label maps.
 
 

@@ -5,7 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from data_pipelines.sample import consecutive, independent, pair, per_second
+from data_pipelines.sample import (
+  consecutive,
+  independent,
+  pair,
+  per_second,
+  query_and_candidates,
+)
 
 STEADY = np.arange(10) / 4  # 4 frames a second, the last one appears at 2.25 s
 VARIABLE = [0.0, 0.1, 1.4, 1.5, 4.2]  # mean gap 1.05 s: taken to end at 5.25 s
@@ -79,6 +85,24 @@ def test_independent_draws_of_the_r2v2_kind():
   assert found == {4, 5, 6}
   repeated = independent(np.arange(3), 7, rng=rng, distinct=True).tolist()
   assert sorted(repeated[:3]) == sorted(repeated[3:6]) == [0, 1, 2]
+
+
+def test_a_query_comes_twice_and_candidates_are_drawn():
+  rng = np.random.default_rng(1)
+  drawn = np.array([query_and_candidates(R2V2, 2, rng=rng) for _ in range(3000)])
+  assert drawn.shape == (3000, 4, 1) and drawn.dtype == np.int64
+  query, again, *candidates = drawn[..., 0].T
+  assert (query == again).all()
+  for a, b in ((query, candidates[0]), (query, candidates[1]), candidates):
+    assert abs(np.mean(a == b) - 0.25) < 0.03
+  assert np.bincount(query).tolist() == pytest.approx([750] * 4, abs=100)
+  drawn = np.array([query_and_candidates(R2V2, rng=rng, distinct=True) for _ in range(50)])
+  assert drawn.shape == (50, 3, 1) and (drawn[:, 0] != drawn[:, 2]).all()
+  assert query_and_candidates(R2V2, 0, rng=rng).shape == (2, 1)
+  assert query_and_candidates([0.0], 2, rng=rng, distinct=True).tolist() == [[0]] * 4
+  found = {int(i) for _ in range(50)
+           for i in query_and_candidates(STEADY, rng=rng, start=1.0, end=1.75).ravel()}
+  assert found == {4, 5, 6}
 
 
 @pytest.mark.parametrize(("kwargs", "want"), [

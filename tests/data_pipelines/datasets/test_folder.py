@@ -256,5 +256,5 @@ def test_read_of_a_wrong_folder(root, tmp_path):
     folder.read(str(fill(tmp_path / "empty", ["a.txt"])))
   with pytest.raises(DataError, match=r"folder: .*nothing doesn't exist"):
     folder.read(str(tmp_path / "nothing"))
-  with pytest.raises(DataError, match=r"no split 'train'; did you mean 'all'"):
-    folder.read(str(root), "train")
+  with pytest.raises(DataError, match=r"no split 'trian'; did you mean 'train'"):
+    folder.read(str(root), "trian")
