@@ -69,7 +69,7 @@ def test_every_aggregator_can_be_exported_for_any_batch_and_length(name, setting
   path, live = tmp_path / "embed.jaxexport", jax.jit(functools.partial(method.embed, params, aux))
   export.save(path, live, INPUTS, outputs=OUTPUTS, normalisation="whitened", about="step 3")
   fn = export.load(path)
-  for b, t in SIZES:
+  for b, t in SIZES[::2]:
     got, want = fn(batch(b, t, b)), live(batch(b, t, b))
     assert got.keys() == want.keys() == {"video", "frames", "length"}
     for key in want:

@@ -1,4 +1,4 @@
-"""Adam against NumPy, schedules against tables worked by hand."""
+"""Adam and SGD against NumPy, schedules against tables worked by hand."""
 
 import inspect
 
@@ -75,6 +75,29 @@ def test_adam(case):
         np.testing.assert_allclose(g[k], w[k], rtol=1e-5, atol=1e-6)
 
 
+def numpy_sgd(rate, *, weight_decay, momentum, coupled=True):
+  """buf = momentum buf + grad, as PyTorch has it; cycle_contrast spec 5."""
+  params = jax.tree.map(np.float64, start())
+  buffer, seen = {k: np.zeros_like(v) for k, v in params.items()}, []
+  for grads in gradients():
+    for k in params:
+      g = np.float64(grads[k]) + (weight_decay * params[k] if coupled else 0.0)
+      buffer[k] = momentum * buffer[k] + g
+      params[k] = params[k] - rate * (
+        buffer[k] + (0.0 if coupled else weight_decay * params[k]))
+    seen.append(dict(params))
+  return seen
+
+
+@pytest.mark.parametrize("args", [dict(weight_decay=0.3, momentum=0.9), dict(weight_decay=0.0,
+    momentum=0.0), dict(weight_decay=0.3, momentum=0.5, coupled=False)], ids=str)
+def test_sgd(args):
+  got = run(learning_rate=0.02, schedule="constant", optimiser="sgd", **args)
+  for g, w in zip(got, numpy_sgd(0.02, **args), strict=True):
+    for k in g:
+      np.testing.assert_allclose(g[k], w[k], rtol=1e-5, atol=1e-6)
+
+
 def test_coupled_and_decoupled_decay_differ():
   args = dict(learning_rate=0.02, schedule="constant", weight_decay=0.3)
   coupled, decoupled = run(**args)[-1], run(coupled=False, **args)[-1]
@@ -89,7 +112,8 @@ def test_defaults_are_the_papers():
   defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
   assert defaults == dict(learning_rate=1e-5, schedule="cosine", steps_per_update=1, warmup=0,
                           halve_after=(400_000, 600_000, 800_000, 1_000_000), batch=1,
-                          weight_decay=1e-4, coupled=True, b1=0.9, b2=0.999, eps=1e-8, clip=0.0)
+                          milestones=(), factor=0.1, final=0.0, weight_decay=1e-4, coupled=True,
+                          optimiser="adam", b1=0.9, b2=0.999, eps=1e-8, momentum=0.9, clip=0.0)
 
 
 def table(*args, count, **kwargs):
@@ -128,6 +152,17 @@ def test_halving_counts_examples():
   assert float(rate(jnp.int32(2**31 - 1))) == 1 / 16
 
 
+def test_milestones_and_equal_ratios():
+  """From the third step on a tenth, from the fifth on a hundredth; in epochs of two at 2 and 4."""
+  got = table("milestones", 1.0, 9, milestones=(3, 5), count=7)
+  np.testing.assert_allclose(got, [1, 1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
+  got = table("milestones", 1.0, 9, milestones=(3,), factor=0.5, steps_per_update=2, count=6)
+  assert got == [1, 1, 1, 1, 0.5, 0.5]
+  assert table("milestones", 1.0, 9, count=3) == [1] * 3
+  got = table("exponential", 1.0, 4, final=0.0001, steps_per_update=2, count=7)
+  np.testing.assert_allclose(got, [1, 1, 1e-2, 1e-2, 1e-4, 1e-4, 1e-6], rtol=1e-5)
+
+
 def test_constant_and_warmup():
   assert table("constant", 0.5, 3, count=5) == [0.5] * 5
   got = table("constant", 1.0, 9, warmup=3, count=6)
@@ -135,12 +170,16 @@ def test_constant_and_warmup():
 
 
 def test_wrong_settings_are_named():
-  with pytest.raises(ConfigError, match=r"optim\.schedule='cosin'.*cosine, constant, halving"):
+  with pytest.raises(ConfigError, match=r"optim\.schedule='cosin'.*cosine, constant, halving, mil"):
     optim.make(steps=3, schedule="cosin")
   with pytest.raises(ConfigError, match=r"optim\.batch=0 must be at least 1"):
     optim.make(steps=3, schedule="halving", batch=0)
+  with pytest.raises(ConfigError, match=r"optim\.optimiser='lamb' is unknown; choose .*adam, sgd"):
+    optim.make(steps=3, optimiser="lamb")
+  with pytest.raises(ConfigError, match=r"optim\.final=0\.0 .* must be above 0 with"):
+    optim.make(steps=3, schedule="exponential")
   with pytest.raises(ConfigError, match=r"optim\.steps_per_update=0"):
     optim.make(steps=3, steps_per_update=0)
-  for name in ("learning_rate", "warmup", "weight_decay", "clip"):
+  for name in ("learning_rate", "warmup", "weight_decay", "clip", "momentum"):
     with pytest.raises(ConfigError, match=rf"optim\.{name}=-1 must be at least 0"):
       optim.make(steps=3, **{name: -1})

@@ -31,7 +31,8 @@ def make_step(method: Method, tx: optax.GradientTransformation, mesh) -> Callabl
   def step(state, batch):
     grad_fn = jax.value_and_grad(method.loss, has_aux=True)
     key = jax.random.fold_in(state.key, state.step)
-    (_, (aux, metrics)), grads = grad_fn(state.params, state.aux, batch, key)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for `ops.placement`
+      (_, (aux, metrics)), grads = grad_fn(state.params, state.aux, batch, key)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = metrics | {"grad_norm": optax.tree.norm(grads)}

@@ -74,8 +74,18 @@ def test_bad_records():
   with pytest.raises(ValueError, match=r"a: .*two frames"):
     make([one]).report(FLOOR)
   odd = (*good.frames[:2], good.frames[2][:20], good.frames[3])
-  with pytest.raises(ValueError, match=r"a: a frame is .20, 80, 3."):
+  with pytest.raises(ValueError, match="a: frame 2 is 20 x 80 pixels, the first 40 x 80"):
     make([dataclasses.replace(good, frames=odd)]).report(FLOOR)
+  odd = (good.frames[0], good.frames[1] / 255, *good.frames[2:])
+  with pytest.raises(ValueError, match=r"a: frame 1: float64 .* should be uint8"):
+    make([dataclasses.replace(good, frames=odd)]).report(FLOOR)
+
+
+def test_a_point_that_leaves_is_measured_where_it_is():
+  points = np.float32([[[10, 10], [20, 10]], [[10, 10], [20, 10]], [[-20, 10], [20, 10]]])
+  report = make([Record("a", (), {"points": points})]).identity()
+  assert report.videos["a"].found.all()
+  np.testing.assert_allclose(report.videos["a"].distance[:, 0], [0, 30 / (0.6 * 40)])
 
 
 def test_bad_settings():

@@ -71,7 +71,7 @@ def test_merged_objects_and_a_number_of_frames():
   got = make(records, merge=True, frames=4).report(FLOOR).sequences["a"]
   assert got.j.shape == (1, 2)
   np.testing.assert_array_equal(got.j, make([clip("a")], frames=4).report(FLOOR).sequences["a"].j)
-  with pytest.raises(ValueError, match=r"a: the annotation holds 0 and 255 alone.*merge=True"):
+  with pytest.raises(ValueError, match=r"a: frame 0: .* holds 0 and 255 alone.*merge=True"):
     make(records).report(FLOOR)
 
 
@@ -90,11 +90,88 @@ def spoilt(i, frame=None, labels=None):
   (spoilt(0, labels=np.full(SIZE, 300)), "seq: frame 0: labels from 300"),
   (spoilt(1, frame=np.zeros((*SIZE, 3)), labels=np.ones(SIZE, np.uint8)),
    "seq: frame 1: float64.*uint8"),
+  (spoilt(3, labels=np.full(SIZE, 300)), "seq: frame 3: labels from 300 to 300; number"),
+  (spoilt(3, labels=np.full(SIZE, -1)), "seq: frame 3: labels from -1"),
+  (spoilt(1, labels=np.ones(SIZE)), "seq: frame 1: the annotation is float64"),
+  (spoilt(2, frame=np.zeros((20, 30, 3), np.uint8), labels=np.ones((20, 30), np.uint8)),
+   "seq: frame 2 is 20 x 30 pixels, the first 37 x 50; resize"),
   (clip("seq", length=2), "seq: 2 frame"), (clip("seq", length=1), "seq: 1 frame"),
 ])
 def test_bad_records(record, words):
   with pytest.raises(ValueError, match=words):
     make([record]).report(FLOOR)
+
+
+def relabelled(changes, **kwargs):
+  """`clip("seq")` with label maps changed: frame -> what changes the array."""
+  record = clip("seq", **kwargs)
+  for i, (_, labels) in enumerate(record.frames):
+    if i in changes:
+      changes[i](labels)
+  return record
+
+
+def paint(label, at=np.s_[28:36, 40:48]):
+  def change(labels):
+    labels[at] = label
+  return change
+
+
+def test_labels_of_16_bits(tmp_path):
+  deep = np.zeros(SIZE, np.uint16)
+  deep[8:24, :16] = 300
+  Image.fromarray(deep).save(tmp_path / "a.png")
+  labels = np.asarray(Image.open(tmp_path / "a.png"))
+  record = Record("seq", tuple((frame, labels) for frame, _ in clip("a").frames))
+  with pytest.raises(ValueError, match=r"seq: frame 0: labels from 0 to 300.*merge=True"):
+    make([record]).identity()
+  np.testing.assert_array_equal(make([record], merge=True).identity().sequences["seq"].j, 1)
+
+
+def test_an_object_that_leaves_and_comes_back():
+  here, gone = clip("a", length=2, speed=SIZE[1]).frames
+  record = Record("seq", (here, here, gone, gone) * 2)
+  evaluator = make([record])
+  assert evaluator.identity().sequences["seq"].j.tolist() == [[1, 0, 0, 1, 1, 0]]
+
+  def colours(x):  # not less the frame's, which the square changes
+    _, h, w, _ = x["image"].shape
+    return {"features": x["image"].reshape(1, h // 4, 4, w // 4, 4, 3).mean((2, 4)) - 100}
+
+  got = evaluator.report(colours).sequences["seq"].j[0]
+  assert (got[[1, 2, 5]] == 1).all()  # nothing is there and nothing is predicted
+  assert (got[[0, 3, 4]] > 0.75).all()
+
+
+def test_an_object_that_appears_later_is_background():
+  plain = make([clip("seq")]).identity().sequences["seq"]
+  late = make([relabelled({2: paint(2), 3: paint(9)})]).identity().sequences["seq"]
+  np.testing.assert_array_equal(late.j, plain.j)
+
+
+def test_labels_with_gaps_count_as_in_the_official_tool():
+  record = relabelled({t: paint(5) for t in range(5)}, speed=0)
+  evaluator = make([record])
+  with pytest.warns(UserWarning, match=r"seq: frame 0: .*\[2, 3, 4\] are absent.*1 \.\.\. K"):
+    report = evaluator.identity()
+  np.testing.assert_array_equal(report.sequences["seq"].j, np.ones((5, 3)))
+  assert set(report.table) == {f"seq_{k}" for k in range(1, 6)}
+  with pytest.warns(UserWarning, match="absent"):
+    predicted = [p for _, _, p in evaluator.predictions(record, FLOOR)]
+  assert set(np.unique(predicted)) == {0, 1, 5}
+  late = relabelled({0: paint(0, np.s_[:]), 2: paint(0, np.s_[:])}, speed=0)
+  paint(2)(late.frames[0][1])
+  with pytest.warns(UserWarning, match=r"\[1\] are absent"):
+    got = make([late]).identity().sequences["seq"].j
+  assert got.tolist() == [[0, 1, 0], [0, 0, 0]]
+
+
+def test_void_is_background():
+  record = relabelled({0: paint(255), 2: paint(255, np.s_[:])}, speed=0)
+  evaluator = make([record])
+  got = [p for _, _, p in evaluator.predictions(record, FLOOR)]
+  assert set(np.unique(got)) == {0, 1}
+  assert evaluator.identity().sequences["seq"].j.tolist() == [[1, 0, 1]]
 
 
 @pytest.mark.parametrize("embed, words", [
@@ -127,6 +204,8 @@ def test_floor_features_are_colours_around_a_cell():
   np.testing.assert_allclose(light[1, 2, 4], 100 - share, atol=1e-2)
   np.testing.assert_allclose(light[2, 3, 0], 100 - share, atol=1e-2)
   assert np.isclose(light, 100 - share, atol=1e-2).sum() == 9
+  plain = dense.lab_blocks(cell=4, reach=1, centre=False)({"image": image})["features"]
+  np.testing.assert_allclose(plain[..., ::3] - share, got[..., ::3], atol=1e-2)
 
 
 def test_lab_of_known_colours():
@@ -161,3 +240,12 @@ def test_the_palette_is_that_of_the_data_set():
 def test_masks_that_cannot_be_written(tmp_path, name, labels, words):
   with pytest.raises(ValueError, match=words):
     masks.write_masks(tmp_path, name, labels)
+
+
+def test_cosine_features_of_any_protocol():
+  x = np.random.default_rng(0).normal(size=(1, 2, 3, 5)).astype(np.float32)
+  x[0, 0, 0] = 0
+  got = dense.cosine(lambda inputs: {"features": x}, temperature=0.25)({})["features"][0]
+  unit = x[0] / np.maximum(np.linalg.norm(x[0], axis=-1, keepdims=True), 1e-9)
+  np.testing.assert_allclose(got @ got[1, 2], unit @ unit[1, 2] / 0.25, atol=1e-5)
+  assert not got[0, 0].any()

@@ -86,6 +86,13 @@ def corrflow_seed(folder: pathlib.Path) -> int:
   return int(found[1])
 
 
+def corrflow_propagation_seed(folder: pathlib.Path) -> int:
+  """SEED of `propagate_corrflow*`, which the same README names beside the other."""
+  found = re.search(r"(\d+)\**[^*;]*for propagate_corrflow", (folder / "README.md").read_text())
+  assert found, f"{folder}/README.md doesn't say '**N** ... for propagate_corrflow'"
+  return int(found[1])
+
+
 def corrflow_params(folder: pathlib.Path, seed: int, gain: float = 0.25) -> dict[str, np.ndarray]:
   """Parameters of `names.json` {name: shape} by name; `gain` scales the last convolution."""
   names = json.loads((folder / "names.json").read_text())

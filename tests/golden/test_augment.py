@@ -29,6 +29,8 @@ def assert_levels(got, want, most, case=""):
 @pytest.fixture
 def jitter(golden_dir):
   data = load(golden_dir, "corrflow", "jitter")
+  np.testing.assert_array_equal((data["rgb_float"] * 255).astype(np.uint8),
+                                data["rgb_u8_truncated"])
   return data, dict(zip(colour.ORDER, data["factors"].tolist(), strict=True))
 
 

@@ -40,6 +40,7 @@ def test_single_masks(golden_dir):
       return np.unpackbits(x, axis=-1)[..., :width].astype(bool)
 
     truth, predicted, void = (unpack(case[k]) for k in ("gt", "pred", "void"))
+    assert void.shape == tuple(case["shape"])
     assert metrics.tolerance(*case["shape"]) == case["bound_pix"]
     np.testing.assert_array_equal([metrics.boundary(p) for p in predicted],
                                   unpack(case["boundary_pred"]))

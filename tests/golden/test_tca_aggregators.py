@@ -25,7 +25,10 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture
 def loaded(folder, case):
-  """The file, and `(variables, x, length, train) -> outputs, moved statistics` of the module."""
+  """The file, and `(variables, x, train) -> outputs, moved statistics` of the module.
+
+  Variables are an argument: constants would be folded, which takes long.
+  """
   with np.load(folder / f"{case}.npz", allow_pickle=False) as f:
     data = {k: f[k] for k in f.files}
   found = convert.convert(make_params(load_cases(folder)[case]))
@@ -33,10 +36,10 @@ def loaded(folder, case):
   model = aggregators.make(found.kind, found.settings | {"dropout": 0.0})
   variables = {"params": found.params, "batch_stats": found.batch_stats}
 
-  def run(x, train=False):
+  def run(variables, x, train=False):
     return model.apply(variables, x, data["lens"], train=train, mutable=["batch_stats"])
 
-  return data, jnp.asarray(data["x"].transpose(0, 2, 1)), run
+  return data, variables, jnp.asarray(data["x"].transpose(0, 2, 1)), run
 
 
 def test_there_is_a_case_of_each_kind(folder, case):
@@ -46,21 +49,21 @@ def test_there_is_a_case_of_each_kind(folder, case):
 
 
 def test_values_and_gradient(loaded):
-  data, x, run = loaded
+  data, variables, x, run = loaded
 
-  def weighed(x):
-    out = run(x)[0]
+  def weighed(x, variables):
+    out = run(variables, x)[0]
     return jnp.sum(data["cotangent"] * out["video"]), out
 
-  grad, out = jax.jit(jax.grad(weighed, has_aux=True))(x)
+  grad, out = jax.jit(jax.grad(weighed, has_aux=True))(x, variables)
   np.testing.assert_allclose(out["video"], data["video"], atol=1e-5)
   np.testing.assert_allclose(out["frames"], data["encode"], atol=1e-5)
   np.testing.assert_allclose(grad.transpose(0, 2, 1), data["grad_x"], atol=2e-5)
 
 
 def test_training_mode_and_the_running_statistics_after_it(loaded):
-  data, x, run = loaded
-  out, moved = jax.jit(lambda x: run(x, train=True))(x)
+  data, variables, x, run = loaded
+  out, moved = jax.jit(run, static_argnames="train")(variables, x, train=True)
   np.testing.assert_allclose(out["video"], data["video_train_nodropout"], atol=1e-5)
   compared = 0
   for key, value in data.items():
@@ -72,15 +75,15 @@ def test_training_mode_and_the_running_statistics_after_it(loaded):
 
 
 def test_garbage_in_padding_changes_nothing(loaded):
-  data, x, run = loaded
+  data, variables, x, run = loaded
   dirty = np.array(x)
   padding = np.arange(x.shape[1])[None, :] >= data["lens"][:, None]
   assert padding.any()
   assert not dirty[padding].any()
   dirty[padding] = np.nan
-  both = jax.jit(lambda x: (run(x), run(x, train=True)))
-  jax.tree.map(np.testing.assert_array_equal, both(dirty), both(x))
-  np.testing.assert_allclose(both(dirty)[0][0]["video"], data["video"], atol=1e-5)
+  both = jax.jit(lambda v, x: (run(v, x), run(v, x, train=True)))
+  jax.tree.map(np.testing.assert_array_equal, both(variables, dirty), both(variables, x))
+  np.testing.assert_allclose(both(variables, dirty)[0][0]["video"], data["video"], atol=1e-5)
 
 
 def test_names_go_there_and_back(folder, case):

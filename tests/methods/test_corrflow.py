@@ -20,7 +20,7 @@ from vssl_jax.ops import resample
 from vssl_jax.types import ConfigError
 
 B, T, H, W = 4, 3, 12, 16
-SMALL = dict(width=4, dim=6, radius=1)
+SMALL = dict(width=4, dim=6, blocks=1, radius=1)
 FIXED = dict(drop=0.0, scheduled_sampling=(1.0, 1.0))
 KEY = jax.random.key(11)
 
@@ -30,7 +30,6 @@ def few_layers():
   """Two blocks instead of eight: what is tested here is what is done with the features."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(models, "STAGES", ((1, 1), (2, 2)))
-    patch.setattr(models, "BLOCKS", 1)
     yield
 
 

@@ -56,6 +56,21 @@ def test_published_parameter_counts(backbone, count):
   assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
 
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+def test_dilated_stages_against_float64(backbone):
+  """First blocks have half of the dilation, and only their first 3x3 convolution has it."""
+  _, state = made(backbone)
+  net = resnet.make(backbone, width=4, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
+  x = np.random.default_rng(1).normal(size=(1, 39, 47, 3)).astype(np.float32)
+  features = jax.jit(net.apply)(convert.from_torch(state), x)
+  expected = reference.stages(state, x.transpose(0, 3, 1, 2), (1, 2, 1, 1),
+                              ((1, 1), (1, 1), (1, 2), (2, 4)))
+  assert expected[3].shape[2:] == (5, 6)
+  for i, golden in enumerate(expected, start=1):
+    ours = np.asarray(features[f"stage{i}"]).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(ours, golden, rtol=1e-4, atol=1e-5 * golden.max())
+
+
 def by_flax(net, key):
   return jax.jit(net.init)(key, jnp.zeros((1, 32, 32, 3)))
 
@@ -83,13 +98,14 @@ def test_initialisation(init):
 
 def test_training_mode_uses_groups_of_the_batch():
   x = np.random.default_rng(0).normal(size=(4, 48, 48, 3)).astype(np.float32)
-  alone, grouped = (resnet.make("resnet18", width=4, groups=g) for g in (1, 2))
+  alone, grouped = (
+    resnet.ResNet((1, 1, 1, 1), bottleneck=False, width=4, groups=g) for g in (1, 2))
   variables = jax.jit(alone.init)(jax.random.key(0), x)
   train = functools.partial(jax.jit, static_argnums=0)(
-    lambda net, x: net.apply(variables, x, train=True, mutable="batch_stats")
+    lambda net, variables, x: net.apply(variables, x, train=True, mutable="batch_stats")
   )
-  both, updated = train(grouped, x)
-  halves = [train(alone, half) for half in (x[:2], x[2:])]
+  both, updated = train(grouped, variables, x)
+  halves = [train(alone, variables, half) for half in (x[:2], x[2:])]
   pooled = np.concatenate([features["pooled"] for features, _ in halves])
   np.testing.assert_allclose(both["pooled"], pooled, rtol=1e-4, atol=1e-5)
   first = halves[0][1]["batch_stats"]

@@ -102,6 +102,20 @@ def test_valid_leaves_out_rows_that_were_never_written():
   assert banks.valid(full, anchors, filled_only=True).all()
 
 
+def test_rows_and_ages():
+  """5 rows written, then 4 more over 7: rows 5, 6, 0 and 1, the last of which is the youngest."""
+  bank = banks.init(jax.random.key(0), K, D)
+  assert banks.age(bank).tolist() == [0] * K
+  bank = push(bank, keys(5, 0))
+  assert banks.age(bank).tolist() == [4, 3, 2, 1, 0, 5, 5]
+  at = banks.rows(bank, 4)
+  assert at.tolist() == [5, 6, 0, 1]
+  new = keys(4, 1)
+  bank = push(bank, new)
+  np.testing.assert_array_equal(bank.keys[at], new)
+  assert banks.age(bank).tolist() == [1, 0, 6, 5, 4, 3, 2]
+
+
 class Variants(chex.TestCase):
 
   @chex.all_variants(with_pmap=True)

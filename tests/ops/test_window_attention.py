@@ -52,6 +52,11 @@ CASES = {
 }
 
 
+def gradients(f):
+  """Those of a function of query, key and value by all three, compiled as one."""
+  return jax.jit(jax.grad(f, argnums=(0, 1, 2)))
+
+
 def twin(query, key, value, radius, hard=False, **options):
   radii = radius if isinstance(radius, tuple) else (radius,) * key.shape[1]
   if hard:
@@ -75,7 +80,7 @@ def test_gradients(name):
   radii = radius if isinstance(radius, tuple) else (radius,) * shape[1]
   want = reference.gradients(q, k, v, ct, radii, **{n: o for n, o in options.items()
                                                     if n != "radius"})
-  got = jax.grad(lambda *a: (attend(*a, **options) * ct).sum(), argnums=(0, 1, 2))(q, k, v)
+  got = gradients(lambda *a: (attend(*a, **options) * ct).sum())(q, k, v)
   for g, w in zip(got, want, strict=True):
     np.testing.assert_allclose(g, w, atol=1e-5 * max(1, np.abs(w).max()))
 
@@ -85,7 +90,7 @@ def test_slope_along_a_direction(name):
   """Against a difference quotient of the twin, for what has no closed gradient there."""
   shape, options = CASES[name]
   args, ct = maps(*shape)[:3], maps(*shape)[3]
-  got = jax.grad(lambda *a: (attend(*a, **options) * ct).sum(), argnums=(0, 1, 2))(*args)
+  got = gradients(lambda *a: (attend(*a, **options) * ct).sum())(*args)
   for i in range(3):
     direction = np.random.default_rng(i).normal(size=args[i].shape)
 
@@ -104,8 +109,13 @@ def test_tiles_and_steps_do_not_matter(tile, monkeypatch):
   q, k, v, ct = maps(3, 2, 7, 9, 3, 2)
   radius = (2, 4)
   f = functools.partial(window_attention.attend, radius=radius, tile=tile)
-  np.testing.assert_allclose(f(q, k, v), twin(q, k, v, radius), atol=2e-6)
-  got = jax.grad(lambda *a: (f(*a) * ct).sum(), argnums=(0, 1, 2))(q, k, v)
+
+  def loss(*args):
+    out = f(*args)
+    return (out * ct).sum(), out
+
+  (_, out), got = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(q, k, v)
+  np.testing.assert_allclose(out, twin(q, k, v, radius), atol=2e-6)
   for g, w in zip(got, reference.gradients(q, k, v, ct, radius), strict=True):
     np.testing.assert_allclose(g, w, atol=1e-5)
 
@@ -137,7 +147,7 @@ def test_cells_outside_the_windows_change_nothing():
 def test_all_zero_maps_have_finite_gradients():
   zeros = np.zeros((1, 5, 6, 3), np.float32)
   for options in (dict(), dict(top_k=2), dict(border="zero"), dict(border="released")):
-    got = jax.grad(lambda *a: attend(*a, radius=1, **options).sum(), argnums=(0, 1, 2))(  # noqa: B023
+    got = gradients(lambda *a: attend(*a, radius=1, **options).sum())(  # noqa: B023
       zeros, zeros, zeros)
     assert all(np.isfinite(g).all() for g in got)
 
@@ -169,8 +179,7 @@ def test_bfloat16():
   got = attend(q, k, v, radius=2)
   assert got.dtype == jnp.bfloat16
   np.testing.assert_allclose(got, twin(q, k, v, radius=2), atol=1e-2)
-  grads = jax.grad(lambda *a: (attend(*a, radius=2) * ct).astype(jnp.float32).sum(),
-                   argnums=(0, 1, 2))(q, k, v)
+  grads = gradients(lambda *a: (attend(*a, radius=2) * ct).astype(jnp.float32).sum())(q, k, v)
   for g, w in zip(grads, reference.gradients(q, k, v, ct, (2, 2)), strict=True):
     assert g.dtype == jnp.bfloat16
     np.testing.assert_allclose(g, w, atol=2e-2 * np.abs(w).max())
@@ -234,7 +243,7 @@ def test_correlation(dilation, shape, radius):
     np.ones_like(q), np.ones_like(k), radius, dilation)[0] > 0)
   # The volume is linear in each map.
   ct = rng.normal(size=want.shape)
-  dq, dk = jax.grad(lambda *a: (f(*a) * ct).sum(), argnums=(0, 1))(q, k)
+  dq, dk = jax.jit(jax.grad(lambda *a: (f(*a) * ct).sum(), argnums=(0, 1)))(q, k)
   np.testing.assert_allclose((dq * q).sum(), (want * ct).sum(), rtol=1e-4)
   np.testing.assert_allclose((dk * k).sum(), (want * ct).sum(), rtol=1e-4)
 

@@ -3,8 +3,13 @@
 import numpy as np
 
 
-def convolve(x: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
-  """Cross-correlation with padding (k - 1) / 2 on all sides."""
+def convolve(x: np.ndarray, weight: np.ndarray, stride: int, dilation: int = 1) -> np.ndarray:
+  """Cross-correlation with padding (k - 1) / 2 times the dilation on all sides."""
+  if dilation > 1:  # zeros between the weights
+    side = dilation * (weight.shape[-1] - 1) + 1
+    spread = np.zeros((*weight.shape[:2], side, side))
+    spread[:, :, ::dilation, ::dilation] = weight
+    weight = spread
   k = weight.shape[-1]
   x = np.pad(x, [(0, 0), (0, 0), (k // 2, k // 2), (k // 2, k // 2)])
   height, width = ((n - k) // stride + 1 for n in x.shape[2:])
@@ -27,8 +32,12 @@ def max_pool(x: np.ndarray) -> np.ndarray:
   return np.array(rows).transpose(2, 3, 0, 1)
 
 
-def stages(state: dict, x: np.ndarray) -> list[np.ndarray]:
-  """Outputs of the four stages for any depth whose names are in `state`."""
+def stages(state: dict, x: np.ndarray, strides=(1, 2, 2, 2),
+           dilations=((1, 1),) * 4) -> list[np.ndarray]:
+  """Outputs of the four stages for any depth whose names are in `state`.
+
+  `dilations` are of the first and of the other blocks of each stage.
+  """
 
   def norm(x, name):
     def get(leaf):
@@ -37,15 +46,16 @@ def stages(state: dict, x: np.ndarray) -> list[np.ndarray]:
     scaled = (x - get("running_mean")) / np.sqrt(get("running_var") + 1e-5)
     return scaled * get("weight") + get("bias")
 
-  def layer(x, conv, bn, stride):
-    return norm(convolve(x, state[f"{conv}.weight"].astype(np.float64), stride), bn)
+  def layer(x, conv, bn, stride, dilation=1):
+    return norm(convolve(x, state[f"{conv}.weight"].astype(np.float64), stride, dilation), bn)
 
-  def block(x, name, stride):
+  def block(x, name, stride, dilation):
     bottleneck = f"{name}.conv3.weight" in state
     strides = (1, stride, 1) if bottleneck else (stride, 1)
     y = x
     for k, s in enumerate(strides, start=1):
-      y = layer(np.maximum(y, 0) if k > 1 else y, f"{name}.conv{k}", f"{name}.bn{k}", s)
+      y = layer(np.maximum(y, 0) if k > 1 else y, f"{name}.conv{k}", f"{name}.bn{k}", s,
+                dilation if k == (2 if bottleneck else 1) else 1)
     if f"{name}.downsample.0.weight" in state:
       x = layer(x, f"{name}.downsample.0", f"{name}.downsample.1", stride)
     return np.maximum(x + y, 0)
@@ -55,6 +65,7 @@ def stages(state: dict, x: np.ndarray) -> list[np.ndarray]:
   for stage in (1, 2, 3, 4):
     blocks = sorted({int(n.split(".")[1]) for n in state if n.startswith(f"layer{stage}.")})
     for i in blocks:
-      x = block(x, f"layer{stage}.{i}", 2 if stage > 1 and i == 0 else 1)
+      x = block(x, f"layer{stage}.{i}", strides[stage - 1] if i == 0 else 1,
+                dilations[stage - 1][i > 0])
     maps.append(x)
   return maps

@@ -2,7 +2,7 @@
 
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -21,6 +21,8 @@ LEAVES = {
   ("batch_stats", "var"): "running_var",
 }
 
+COUNTER = "num_batches_tracked"
+Table = Iterable[tuple[str, tuple[str, ...], tuple[int, ...]]]  # see `fit`
 PREFIXES = ("module.", "encoder_q.", "backbone.")
 
 
@@ -77,15 +79,39 @@ def from_torch(
       f"weights are those of a {found} of width {found_width}, not of a {wanted} of width "
       f"{wanted_width}; change backbone or width"
     )
-  table = list(_table(wanted, wanted_width))
-  _check_names(state, {name for name, *_ in table}, wanted)
+  return fit(state, _table(wanted, wanted_width), f"{wanted} of width {wanted_width}")
+
+
+def fit(state: Mapping[str, np.ndarray], table: Table, network: str,
+        classifier: str = "fc.") -> dict[str, Any]:
+  """Puts the arrays of a state dict in our places and layouts.
+
+  Args:
+    state: torch name -> array.
+    table: (torch name, path of the variable, its shape) of all that has to be there.
+    network: what the table is of, for messages.
+    classifier: how the names begin that may be there and are left out.
+
+  Returns:
+    Nested dicts by path, float32 NumPy.
+
+  Raises:
+    ValueError: missing or unexpected names, wrong shapes, non-finite values.
+  """
+  table = list(table)
+  ours = {n for n in state if not n.startswith(classifier) and not n.endswith(COUNTER)}
+  names = {name for name, *_ in table}
+  if ours != names:
+    raise ValueError(
+      f"not a {network.partition(' ')[0]}: missing {_listing(names - ours)}; unexpected "
+      f"{_listing(ours - names)}"
+    )
   variables = {}
   for name, path, shape in table:
     value = _from_torch_layout(np.asarray(state[name], np.float32))
     if value.shape != shape:
       raise ValueError(
-        f"{name} has shape {list(np.shape(state[name]))}, which doesn't fit a {wanted} of width "
-        f"{wanted_width}"
+        f"{name} has shape {list(np.shape(state[name]))}, which doesn't fit a {network}"
       )
     if not np.isfinite(value).all():
       raise ValueError(f"{name} holds {np.sum(~np.isfinite(value))} non-finite values")
@@ -96,22 +122,20 @@ def from_torch(
   return variables
 
 
-def _check_names(state: Mapping[str, np.ndarray], names: set[str], backbone: str) -> None:
-  ours = {n for n in state if not n.startswith("fc.") and not n.endswith("num_batches_tracked")}
-  if ours != names:
-    raise ValueError(
-      f"not a {backbone}: missing {_listing(names - ours)}; unexpected {_listing(ours - names)}"
-    )
-
-
 def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """The inverse of `from_torch`, with zero `num_batches_tracked` as torch expects them."""
+  return unfit(variables, _torch_name)
+
+
+def unfit(variables: Mapping[str, Any],
+          torch_name: Callable[[tuple[str, ...]], str]) -> dict[str, np.ndarray]:
+  """The inverse of `fit`, with counters; `torch_name` maps the path of a variable."""
   state = {}
   for keys, value in jax.tree_util.tree_flatten_with_path(variables)[0]:
-    name = _torch_name(tuple(key.key for key in keys))
+    name = torch_name(tuple(key.key for key in keys))
     state[name] = np.ascontiguousarray(_to_torch_layout(np.asarray(value)))
     if name.endswith("running_var"):
-      state[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
+      state[name.replace("running_var", COUNTER)] = np.zeros((), np.int64)
   return state
 
 
@@ -162,12 +186,12 @@ def _torch_name(path: tuple[str, ...]) -> str:
 
 
 def _from_torch_layout(value: np.ndarray) -> np.ndarray:
-  """Convolutions (out, in, h, w) -> (h, w, in, out)."""
-  return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value
+  """Convolutions (out, in, ..., h, w) -> (..., h, w, in, out)."""
+  return np.moveaxis(value, (0, 1), (-1, -2)) if value.ndim > 3 else value
 
 
 def _to_torch_layout(value: np.ndarray) -> np.ndarray:
-  return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
+  return np.moveaxis(value, (-1, -2), (0, 1)) if value.ndim > 3 else value
 
 
 def _listing(names: Any) -> str:

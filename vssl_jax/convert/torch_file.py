@@ -20,7 +20,7 @@ from vssl_jax.convert import torch_pickle
 from vssl_jax.convert.torch_pickle import Storage, Tensor, TorchFileError
 
 # Keys under which training scripts keep the weights, in the order tried.
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network")
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001

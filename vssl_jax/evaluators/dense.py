@@ -24,15 +24,12 @@ def features_of(frames: Iterable[np.ndarray], embed: Embed, stride: int) -> Iter
   """Features [h, w, D] of each frame, made when they are asked for.
 
   Args:
-    frames: uint8 [H, W, 3].
+    frames: uint8 [H, W, 3], all of one size.
     embed: `{"image": uint8 [1, H', W', 3]}` to `{"features": [1, h, w, D]}`; H' W' are H W made
       multiples of the stride by repeating the last row and column.
     stride: pixels between cells.
   """
-  for i, frame in enumerate(frames):
-    frame = np.asarray(frame)
-    if frame.ndim != 3 or frame.shape[-1] != 3 or frame.dtype != np.uint8:
-      raise ValueError(f"frame {i}: {frame.dtype} {frame.shape} should be uint8 [H, W, 3]")
+  for frame in checked_frames(frames):
     out = embed({"image": pad(frame, stride)[None]})
     if "features" not in out or np.ndim(out["features"]) != 4:
       found = {name: np.shape(x) for name, x in out.items()}
@@ -40,7 +37,27 @@ def features_of(frames: Iterable[np.ndarray], embed: Embed, stride: int) -> Iter
     yield np.asarray(out["features"])[0]
 
 
-def lab_blocks(cell: int = 8, reach: int = 2) -> Embed:
+def checked_frames(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+  """Passes frames on, see `checked`."""
+  size = None
+  for i, frame in enumerate(frames):
+    frame = checked(frame, i, size)
+    size = frame.shape[:2]
+    yield frame
+
+
+def checked(frame: np.ndarray, i: int, size: tuple[int, int] | None = None) -> np.ndarray:
+  """Frame i of a video, uint8 [H, W, 3]; a ValueError where it isn't, or not of this H, W."""
+  frame = np.asarray(frame)
+  if frame.ndim != 3 or frame.shape[-1] != 3 or frame.dtype != np.uint8 or not frame.size:
+    raise ValueError(f"frame {i}: {frame.dtype} {frame.shape} should be uint8 [H, W, 3]")
+  if size is not None and frame.shape[:2] != size:
+    raise ValueError(f"frame {i} is {frame.shape[0]} x {frame.shape[1]} pixels, the first "
+                     f"{size[0]} x {size[1]}; resize or crop the frames of a video alike")
+  return frame
+
+
+def lab_blocks(cell: int = 8, reach: int = 2, *, centre: bool = True) -> Embed:
   """The floor: an `embed` whose features are the colours around a cell, nothing learned.
 
   Each cell's mean Lab colour, less the frame's, and those of its neighbours up to `reach` cells
@@ -49,16 +66,27 @@ def lab_blocks(cell: int = 8, reach: int = 2) -> Embed:
   Args:
     cell: pixels a side of a cell, the protocol's stride.
     reach: 2 for blocks of 5 x 5 cells.
+    centre: False leaves the frame's mean in. All colours then lie within a narrow cone, about
+      their lightness, so that cosines hardly differ: a weaker floor.
   """
   def embed(inputs):
-    return {"features": np.stack([_blocks(x, cell, reach) for x in inputs["image"]])}
+    return {"features": np.stack([_blocks(x, cell, reach, centre) for x in inputs["image"]])}
   return embed
 
 
-def _blocks(image: np.ndarray, cell: int, reach: int) -> np.ndarray:
+def cosine(embed: Embed, temperature: float = 0.05) -> Embed:
+  """Features of length 1 / sqrt(temperature): their dot product is the cosine over it."""
+  def scaled(inputs):
+    x = np.asarray(embed(inputs)["features"], np.float32)
+    length = np.linalg.norm(x, axis=-1, keepdims=True)
+    return {"features": x / np.maximum(length, 1e-12) * np.float32(temperature**-0.5)}
+  return scaled
+
+
+def _blocks(image: np.ndarray, cell: int, reach: int, centre: bool) -> np.ndarray:
   h, w = (n // cell for n in image.shape[:2])
   x = lab(image[:h * cell, :w * cell]).reshape(h, cell, w, cell, 3).mean((1, 3))
-  x = x - x.mean((0, 1))
+  x = x - x.mean((0, 1)) if centre else x
   x = np.pad(x, [(reach, reach), (reach, reach), (0, 0)], mode="edge")
   side = range(2 * reach + 1)
   return np.concatenate([x[i:i + h, j:j + w] for i in side for j in side], -1)

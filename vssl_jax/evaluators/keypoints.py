@@ -1,14 +1,22 @@
-"""Key points: how well features carry the first frame's joints, as on JHMDB (corrflow spec 12)."""
+"""Key points: how well features carry the first frame's joints, as on JHMDB (corrflow spec 12).
+
+Points are finite, in pixels, and may lie outside of the picture. One that lies outside in the first
+frame, by more than its map reaches in, is lost from the start: it is left out of PCK, and wrong
+in the strict one. One that leaves later is measured where it truly is. Whether a point is hidden
+isn't asked. The first frame is given, so a video has at least two.
+"""
 
 import dataclasses
 import itertools
+import os
+import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from vssl_jax.evaluators.dense import Embed, features_of, named
+from vssl_jax.evaluators.dense import Embed, checked_frames, features_of, named
 from vssl_jax.evaluators.propagation import Protocol, propagate_cells
 from vssl_jax.evaluators.segmentation import choose_protocol
 from vssl_jax.metrics import keypoints as metrics
@@ -107,53 +115,66 @@ class KeypointEvaluator:
     """`{"PCK@0.1": percent, ..., "strict/PCK@0.1": percent, ..., "lost": share}`."""
     return self.report(embed).numbers
 
-  def report(self, embed: Embed) -> Report:
-    """Evaluates an `embed` as of `dense.features_of`."""
-    return self._report(lambda record: self._predict(record, embed))
+  def report(self, embed: Embed, folder: str | pathlib.Path | None = None) -> Report:
+    """Evaluates an `embed` as of `dense.features_of`.
 
-  def identity(self) -> Report:
+    Args:
+      embed: makes the features of a frame.
+      folder: predictions are written there, `ID.csv` for each video; None for nowhere.
+    """
+    return self._report(lambda record: self._predict(record, embed), folder)
+
+  def identity(self, folder: str | pathlib.Path | None = None) -> Report:
     """The baseline in which no point moves."""
     def still(record):
       points = _points(record)
       return np.broadcast_to(points[:1], points.shape)
-    return self._report(still)
+    return self._report(still, folder)
 
-  def _report(self, predict) -> Report:
+  def _report(self, predict, folder) -> Report:
     predicted, videos = {}, {}
     for record in tqdm(self.records, unit="video", desc="propagate", leave=False,
                        disable=None if self.progress else True):
       with named(record):
         predicted[record.id] = predict(record)
         videos[record.id] = metrics.distances(_points(record), predicted[record.id])
+      if folder is not None:
+        write(pathlib.Path(folder) / f"{record.id}.csv", predicted[record.id])
     return Report(predicted, videos, self.thresholds)
 
   def _predict(self, record: Any, embed: Embed) -> np.ndarray:
     """[T, J, 2] pixels."""
     points, side = _points(record), self.size // self.protocol.stride
-    frames = iter(self.read(record))
+    frames = checked_frames(self.read(record))
     frame = next(frames, None)
     if frame is None:
       raise ValueError("no frames")
     scale = np.array([frame.shape[1], frame.shape[0]]) / side  # pixels of a cell
     first = maps.draw(points[0] / scale, (side, side), self.sigma)
 
-    def resized():
-      for f in itertools.chain([frame], frames):
-        if f.shape != frame.shape:
-          raise ValueError(f"a frame is {f.shape}, the first {frame.shape}")
-        yield self._resize(f)
-
-    features = features_of(resized(), embed, self.protocol.stride)
+    resized = map(self._resize, itertools.chain([frame], frames))
+    features = features_of(resized, embed, self.protocol.stride)
     cells = [np.asarray(maps.decode(x[..., 1:], self.top))
              for x in propagate_cells(features, first, self.protocol)]
     if len(cells) != len(points):
-      raise ValueError(f"{len(cells)} frames, but points for {len(points)}")
+      raise ValueError(f"{len(cells)} frames, but points for {len(points)}; give points for every "
+                       "frame")
     cells = np.stack(cells)
     return np.where(cells < 0, -1.0, cells * scale)
 
   def _resize(self, frame: np.ndarray) -> np.ndarray:
     resized = resample.bilinear(frame, (self.size, self.size))
     return np.asarray(resized).round().astype(np.uint8)
+
+
+def write(path: pathlib.Path, points: np.ndarray) -> None:
+  """Writes points [T, J, 2] as csv: frame, point, x, y; whole or not at all."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  lines = [f"{t},{j},{x:.3f},{y:.3f}" for t, row in enumerate(points)
+           for j, (x, y) in enumerate(row)]
+  part = path.with_name(path.name + ".part")
+  part.write_text("\n".join(["frame,point,x,y", *lines, ""]))
+  os.replace(part, path)
 
 
 def _points(record: Any) -> np.ndarray:

@@ -22,16 +22,18 @@ def propagate(features: Iterable[np.ndarray], first: np.ndarray,
   Args:
     features: [h, w, D] of each frame, with h w cells of `protocol.stride` pixels that cover the
       picture: h = ceil(H / stride).
-    first: [H, W] integer label map of frame 0: 0 background, 1 ... objects, 255 void, which is
-      taken for background.
+    first: [H, W] integer label map of frame 0: 0 background, 1 ... 254 objects, whose numbers may
+      have gaps, 255 void, which is taken for background. Labels that aren't in it are never
+      predicted.
     protocol: of `PROTOCOLS`, or another.
 
   Yields:
-    [H, W] uint8; the first is `first`, without void.
+    [H, W] uint8, one for each frame, be it one alone; the first is `first`, without void. An
+    object that isn't seen any more may come back as long as a reference shows it.
 
   Raises:
-    ValueError: no object in `first`, a label above 255, or features of another form; names the
-      frame.
+    ValueError: no object in `first`, a label above 255, or features of another form or size than
+      those before; names the frame.
   """
   first = _first(first)
   h, w = first.shape
@@ -104,7 +106,8 @@ def _first(first: np.ndarray) -> np.ndarray:
     raise ValueError(f"frame 0: labels from {first.min()} to {first.max()}; an indexed PNG holds "
                      "0 ... 254 and void 255, so number the objects anew")
   if not first.any():
-    raise ValueError("frame 0: the label map shows no object; there is nothing to propagate")
+    raise ValueError("frame 0: the label map shows no object; there is nothing to propagate. "
+                     "Begin at a frame that shows one")
   return first.astype(np.uint8)
 
 

@@ -1,8 +1,22 @@
-"""Video object segmentation: how well features carry the first frame's masks (corrflow spec 11)."""
+"""Video object segmentation: how well features carry the first frame's masks (corrflow spec 11).
 
+Label maps have the size of their frames: 0 background, 1 ... K objects, 255 void. What is asked of
+a prediction is what the official tool asks:
+- Objects are 1 ... K, the largest label of the first annotation. Those that appear only later, with
+  larger labels, are background: nobody told where they are.
+- Numbers that the first annotation leaves out (1 and 5, say) are objects that nothing is predicted
+  for: 1 in frames where they aren't, 0 where they are. A warning says so.
+- An object that leaves the picture counts as 1 while neither truth nor prediction shows it; when it
+  comes back it is measured as before.
+- Void is background, in the first frame and later.
+- The first and the last frame don't count, so a sequence has at least three.
+"""
+
+import collections
 import dataclasses
 import itertools
 import pathlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +25,7 @@ from tqdm import tqdm
 
 from vssl_jax.evaluators import masks
 from vssl_jax.evaluators import propagation as propagate_labels
-from vssl_jax.evaluators.dense import Embed, features_of, named
+from vssl_jax.evaluators.dense import Embed, checked, features_of, named
 from vssl_jax.metrics import segmentation as metrics
 from vssl_jax.types import ConfigError
 
@@ -49,8 +63,8 @@ def make(data: Any, read: Read, *, protocol: str | propagate_labels.Protocol = "
 
   Args:
     data: has `records`, or is a sequence of them; a record has an `id`.
-    read: yields a record's frames and label maps, one at a time: 0 background, 1 ... objects,
-      255 void.
+    read: yields a record's frames and label maps, one at a time; see the module for what they
+      may hold.
     protocol: a name in `propagation.PROTOCOLS`, or a `Protocol`.
     changes: fields of the protocol to change.
     merge: all that isn't background is one object, as in DAVIS-2016, whose masks are 0 and 255.
@@ -118,29 +132,31 @@ class SegmentationEvaluator:
   def predictions(self, record: Any, embed: Embed) -> Iterator[tuple]:
     """Yields frame, annotation and prediction [H, W] of each frame of one record."""
     with named(record):
-      frames, seen = itertools.tee(self._frames(record))
-      first = next(seen, None)
+      pairs = self._frames(record)
+      first = next(pairs, None)
       if first is None:
         raise ValueError("no frames")
-      seen = itertools.chain([first], seen)
-      features = features_of((frame for frame, _ in frames), embed, self.protocol.stride)
-      labels = propagate_labels.propagate(features, first[1], self.protocol)
-      # The label map is asked for first, so that what waits in `tee` is one frame.
-      for predicted, (frame, truth) in zip(labels, seen, strict=True):
-        yield frame, truth, predicted
+      waiting = collections.deque()  # not itertools.tee, which keeps 57 frames alive
+
+      def frames():
+        for pair in itertools.chain([first], pairs):
+          waiting.append(pair)
+          yield pair[0]
+
+      features = features_of(frames(), embed, self.protocol.stride)
+      for predicted in propagate_labels.propagate(features, first[1], self.protocol):
+        yield *waiting.popleft(), predicted
 
   def _frames(self, record: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Frames and label maps, checked; all that isn't as the module says is a ValueError."""
+    size = None
     for i, (frame, truth) in enumerate(itertools.islice(self.read(record), self.frames)):
-      if truth is None:
-        raise ValueError(f"frame {i} has no annotation; J and F need one for every frame")
-      truth = np.asarray(truth)
-      if truth.shape != np.shape(frame)[:2]:
-        raise ValueError(f"frame {i}: the annotation is {truth.shape}, the frame "
-                         f"{np.shape(frame)[:2]}")
-      if i == 0 and not self.merge and set(np.unique(truth)) == {0, metrics.VOID}:
-        raise ValueError("the annotation holds 0 and 255 alone, which is void here; "
-                         "if these are masks of DAVIS-2016, set merge=True")
-      yield frame, (truth > 0).astype(np.uint8) if self.merge else truth
+      frame = checked(frame, i, size)
+      size = frame.shape[:2]
+      truth = _checked(truth, i, size, self.merge)
+      if i == 0:
+        _check_first(record.id, truth)
+      yield frame, truth
 
   def _report(self, predict, folder) -> Report:
     found = {}
@@ -152,3 +168,38 @@ class SegmentationEvaluator:
         predicted = masks.written(folder, record.id, predicted)
       found[record.id] = metrics.sequence(record.id, (t for t, _ in truth), predicted)
     return Report(found)
+
+
+def _checked(truth, i: int, size: tuple[int, int], merge: bool) -> np.ndarray:
+  """The label map of frame i as integers; with `merge`, uint8 0 and 1."""
+  if truth is None:
+    raise ValueError(f"frame {i} has no annotation; J and F need one for every frame. Leave the "
+                     "sequence out, or cut it with frames=")
+  truth = np.asarray(truth)
+  if truth.shape != size:
+    raise ValueError(f"frame {i}: the annotation is {truth.shape}, the frame {size}; read both in "
+                     "the same size, label maps by the nearest pixel")
+  if truth.dtype.kind not in "iub":
+    raise ValueError(f"frame {i}: the annotation is {truth.dtype}; give integers, the number of "
+                     "the object at each pixel")
+  if merge:
+    return (truth > 0).astype(np.uint8)
+  if truth.min() < 0 or truth.max() > metrics.VOID:
+    raise ValueError(f"frame {i}: labels from {truth.min()} to {truth.max()}; number the objects "
+                     "anew, 1 ... 254 (255 is void), or set merge=True if they are one object")
+  return truth.astype(np.uint8)
+
+
+def _check_first(name: str, truth: np.ndarray) -> None:
+  """Is there an object, and are they numbered without gaps?"""
+  labels = set(np.unique(truth).tolist()) - {0, metrics.VOID}
+  if not labels and (truth == metrics.VOID).any():
+    raise ValueError("frame 0: the annotation holds 0 and 255 alone, which is void here; "
+                     "if these are masks of DAVIS-2016, set merge=True")
+  if not labels:
+    raise ValueError("frame 0: the label map shows no object; there is nothing to propagate. Begin "
+                     "the sequence at a frame that shows one, or leave it out")
+  if absent := sorted(set(range(1, max(labels))) - labels):
+    warnings.warn(f"{name}: frame 0: the largest label is {max(labels)}, but {absent} are absent. "
+                  "As in the official tool they count as objects, which nothing is predicted for; "
+                  "number the objects 1 ... K if that isn't meant", stacklevel=2)

@@ -17,7 +17,7 @@ STRIDE = 4
 CHOICES = {"colour": ("quantised", "lab"), "rule": resample.RULES, "align": resample.ALIGNMENTS,
            "border": window_attention.BORDERS, "running": ("first", "mean"),
            "dtype": ("float32", "bfloat16")}
-LEAST = {"width": 1, "dim": 1, "radius": 1, "groups": 1, "cycle": 0, "total_steps": 1}
+LEAST = {"width": 1, "blocks": 1, "dim": 1, "radius": 1, "groups": 1, "cycle": 0, "total_steps": 1}
 
 
 def p_ground_truth(fraction, first: float, last: float):
@@ -25,17 +25,18 @@ def p_ground_truth(fraction, first: float, last: float):
   return first - (first - last) * jnp.clip(fraction, 0.0, 1.0)
 
 
-def make(*, width: int = 64, dim: int = 64, radius: int = 6, restricted: bool = True,
-         colour: str = "quantised", centroids: Sequence[Sequence[float]] = (),
-         rule: str = "area", align: str = "cell", border: str = "mask", bottleneck: bool = True,
-         drop: float = 0.7, drop_per_clip: bool = False,
-         scheduled_sampling: Sequence[float] = (0.9, 0.6), total_steps: int = 191_330,
-         cycle: float = 0.1, groups: int = 1, running: str = "first",
+def make(*, width: int = 64, dim: int = 64, blocks: int = 2, radius: int = 6,
+         restricted: bool = True, colour: str = "quantised",
+         centroids: Sequence[Sequence[float]] = (), rule: str = "area", align: str = "cell",
+         border: str = "mask", bottleneck: bool = True, drop: float = 0.7,
+         drop_per_clip: bool = False, scheduled_sampling: Sequence[float] = (0.9, 0.6),
+         total_steps: int = 191_330, cycle: float = 0.1, groups: int = 1, running: str = "first",
          parity_statistics: bool = False, dtype: str = "float32") -> Method:
   """CorrFlow as three pure functions (corrflow spec 3-7), or MAST's training (16.1).
 
   Args:
     width, dim: channels of the encoder's first stage and of its features.
+    blocks: of each of the encoder's stages.
     radius: of the window, in cells of 4 pixels.
     restricted: False lets each cell see the whole map instead of a window.
     colour: "quantised" copies the classes of colours; "lab" copies a and b and regresses the one
@@ -62,11 +63,13 @@ def make(*, width: int = 64, dim: int = 64, radius: int = 6, restricted: bool = 
 
   A batch is `{"frames": [B, N, 2, T, H, W, 3]}`, N clips of each video, the clean frames and those
   that the encoder sees, floating in [0, 1] or uint8; with `"classes"` [B, N, T, H, W] int, colour
-  classes of the clean frames that are known already. `aux` is `batch_stats` and `step`.
+  classes of the clean frames that are known already. `aux` is `batch_stats`, `step` and `centroids`
+  [K, 2], so that they can be those of a data set.
   """
   _check(dict(locals()))
   centroids = centroids if len(centroids) else colours.CENTROIDS
-  net = Encoder(width, dim, groups, running, dtype=jnp.bfloat16 if dtype == "bfloat16" else None)
+  net = Encoder(width, dim, groups, running, blocks=blocks,
+                dtype=jnp.bfloat16 if dtype == "bfloat16" else None)
   attend = functools.partial(window_attention.attend, radius=radius if restricted else None,
                              border=border)
   with_cycles = cycle > 0 and colour == "quantised"
@@ -75,7 +78,8 @@ def make(*, width: int = 64, dim: int = 64, radius: int = 6, restricted: bool = 
     _views(batch, align)
     variables = random_variables(net, key)
     return variables["params"], {"batch_stats": variables["batch_stats"],
-                                 "step": jnp.zeros((), jnp.int32)}
+                                 "step": jnp.zeros((), jnp.int32),
+                                 "centroids": jnp.asarray(centroids, jnp.float32)}
 
   def encode(params, aux, x):
     """Features [B, T, h, w, dim] of x [B, T, H, W, 3], and the running statistics after it."""
@@ -140,7 +144,7 @@ def make(*, width: int = 64, dim: int = 64, radius: int = 6, restricted: bool = 
     clean, seen = _views(batch, align)
     x, hidden = seen_colours(seen if bottleneck else clean, key_drop)
     features, stats = encode(params, aux, x)
-    aux = {"batch_stats": stats, "step": aux["step"] + 1}
+    aux = aux | {"batch_stats": stats, "step": aux["step"] + 1}
     if colour == "lab":
       ab = colours.scaled_lab(colours.to_unit(clean))[..., 1:]
       terms = regressed(features, ab, hidden)
@@ -148,7 +152,7 @@ def make(*, width: int = 64, dim: int = 64, radius: int = 6, restricted: bool = 
       return value, (aux, {"loss": value})
     p = p_ground_truth((aux["step"] - 1) / total_steps, *scheduled_sampling)
     truth = jax.random.uniform(key_truth, (clean.shape[1] - 1,)) < p
-    terms, cycles, right = classified(features, _classes(batch, clean, centroids), truth)
+    terms, cycles, right = classified(features, _classes(batch, clean, aux["centroids"]), truth)
     short, long = (sum((jnp.mean(x) for x in part), jnp.zeros(())) for part in (terms, cycles))
     value = short + cycle * long
     metrics = {"loss": value, "short": short, "cycle": long, "accuracy": right,

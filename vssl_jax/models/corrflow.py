@@ -11,7 +11,6 @@ from vssl_jax.models.norm import BatchNorm
 from vssl_jax.models.resnet import Block, conv
 
 STAGES = ((1, 1), (2, 2), (4, 1), (4, 1))  # width as a multiple of the stem's, first stride
-BLOCKS = 2  # of a stage
 
 # Uniform within 1 / sqrt(fan in), PyTorch's default.
 fan_in_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -25,6 +24,8 @@ class Encoder(nn.Module):
     dim: channels of the result.
     groups, running, frames, order: of the batch norms, see `norm.BatchNorm`.
     dtype: of the arithmetic (parameters and statistics stay float32); that of the input if None.
+    blocks: of each stage: 2 in the published encoder, whose cells see 123 pixels; with 1 they see
+      67, which suits small pictures.
 
   Submodules are named as those of `resnet.ResNet`; the last convolution is `head`.
   """
@@ -36,6 +37,7 @@ class Encoder(nn.Module):
   frames: int = 1
   order: tuple[int, ...] = ()
   dtype: Any = None
+  blocks: int = 2
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
@@ -56,7 +58,7 @@ class Encoder(nn.Module):
     x = nn.relu(BatchNorm(**norm, name="bn1")(x, train=train))
     maps = {"stem": x}
     for i, (multiple, stride) in enumerate(STAGES, start=1):
-      for j in range(BLOCKS):
+      for j in range(self.blocks):
         x = Block(
           width=self.width * multiple, stride=1 if j else stride, bottleneck=False,
           dtype=self.dtype, norm=norm, kernel_init=fan_in_uniform, name=f"layer{i}_{j}",

@@ -33,6 +33,7 @@ class BatchNorm(nn.Module):
     frames: T, of a clip; the batch is [clips * T, ...]. Each of the T has statistics of its own.
     order: frames whose statistics move the running ones, one after the other and perhaps several
       times; empty for each once.
+    scale_init: what the scale begins as.
 
   Variables: `params` scale, bias `[C]`; `batch_stats` mean, var `[C]`.
   """
@@ -42,6 +43,7 @@ class BatchNorm(nn.Module):
   dtype: Any = None
   frames: int = 1
   order: tuple[int, ...] = ()
+  scale_init: Any = nn.initializers.ones
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -52,7 +54,7 @@ class BatchNorm(nn.Module):
         is unknown.
     """
     channels = (x.shape[-1],)
-    scale = self.param("scale", nn.initializers.ones, channels)
+    scale = self.param("scale", self.scale_init, channels)
     bias = self.param("bias", nn.initializers.zeros, channels)
     mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
     var = self.variable("batch_stats", "var", jnp.ones, channels)

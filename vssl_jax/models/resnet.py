@@ -29,6 +29,8 @@ class ResNet(nn.Module):
     bottleneck: 1x1, 3x3, 1x1 blocks with four times the channels at the end, else two 3x3.
     width: channels of the stem and base channels of the first stage; they double from stage to
       stage.
+    strides, dilations: of each stage. The first block of a dilated stage has half of its dilation,
+      and only the first 3x3 convolution of a block is dilated (cycle_contrast 6.1).
     groups, running: of the batch norms, see `norm.BatchNorm`.
     dtype: of the arithmetic (parameters and statistics stay float32); that of the input if None.
 
@@ -41,6 +43,8 @@ class ResNet(nn.Module):
   groups: int = 1
   running: str = "first"
   dtype: Any = None
+  strides: tuple[int, ...] = (1, 2, 2, 2)
+  dilations: tuple[int, ...] = (1, 1, 1, 1)
 
   @property
   def stage_widths(self) -> tuple[int, ...]:
@@ -58,8 +62,8 @@ class ResNet(nn.Module):
         `batch_stats` mutable), else the running ones.
 
     Returns:
-      `stage1` .. `stage4`: maps after the final ReLU of each stage, of stride 4, 8, 16, 32;
-      `pooled` `[B, C]`: mean of the last map over space.
+      `stage1` .. `stage4`: maps after the final ReLU of each stage, of stride 4, 8, 16, 32 in the
+      usual form; `pooled` `[B, C]`: mean of the last map over space.
     """
     norm = {"groups": self.groups, "running": self.running, "dtype": self.dtype}
     x = conv(self.width, 7, 2, self.dtype, "conv1")(x)
@@ -69,8 +73,9 @@ class ResNet(nn.Module):
     for i, blocks in enumerate(self.stage_sizes):
       for j in range(blocks):
         x = Block(
-          width=self.width * 2**i, stride=2 if i and not j else 1, bottleneck=self.bottleneck,
+          width=self.width * 2**i, stride=1 if j else self.strides[i], bottleneck=self.bottleneck,
           dtype=self.dtype, norm=norm, name=f"layer{i + 1}_{j}",
+          dilation=self.dilations[i] if j else max(1, self.dilations[i] // 2),
         )(x, train=train)
       features[f"stage{i + 1}"] = x
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -87,6 +92,7 @@ class Block(nn.Module):
   dtype: Any
   norm: dict[str, Any]
   kernel_init: Any = fan_out_normal
+  dilation: int = 1
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -94,9 +100,10 @@ class Block(nn.Module):
       layers = ((self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1))
     else:
       layers = ((self.width, 3, self.stride), (self.width, 3, 1))
-    y = x
+    y, dilated = x, 2 if self.bottleneck else 1
     for k, (channels, size, stride) in enumerate(layers, start=1):
-      y = conv(channels, size, stride, self.dtype, f"conv{k}", self.kernel_init)(y)
+      dilation = self.dilation if k == dilated else 1
+      y = conv(channels, size, stride, self.dtype, f"conv{k}", self.kernel_init, dilation)(y)
       y = BatchNorm(**self.norm, name=f"bn{k}")(y, train=train)
       if k < len(layers):
         y = nn.relu(y)
@@ -107,11 +114,12 @@ class Block(nn.Module):
 
 
 def conv(channels: int, size: int, stride: int, dtype: Any, name: str,
-         kernel_init: Any = fan_out_normal) -> nn.Conv:
+         kernel_init: Any = fan_out_normal, dilation: int = 1) -> nn.Conv:
   """A convolution as all of these networks have: torch's padding, no bias."""
+  pad = size // 2 * dilation
   return nn.Conv(
-    channels, (size, size), (stride, stride), padding=(size // 2, size // 2), use_bias=False,
-    dtype=dtype, kernel_init=kernel_init, name=name,
+    channels, (size, size), (stride, stride), padding=(pad, pad), use_bias=False, dtype=dtype,
+    kernel_init=kernel_init, name=name, kernel_dilation=(dilation, dilation),
   )
 
 
@@ -127,21 +135,26 @@ def make(backbone: str, **kwargs) -> ResNet:
   return ResNet(stage_sizes=stage_sizes, bottleneck=bottleneck, **kwargs)
 
 
-def random_variables(net: ResNet, key: jax.Array) -> dict[str, Any]:
+def random_variables(net: nn.Module, key: jax.Array,
+                     shape: tuple[int, ...] = (1, 32, 32, 3)) -> dict[str, Any]:
   """Variables distributed as those of `net.init`, in a tenth of the time.
 
   XLA compiles a generator for every kernel of `init`, some ten seconds; here one draw is cut up.
+
+  Args:
+    net: a network of convolutions and norms as here, over images or clips.
+    shape: of an input.
   """
-  image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+  image = jax.ShapeDtypeStruct(shape, jnp.float32)
   shapes, tree = jax.tree_util.tree_flatten_with_path(jax.eval_shape(net.init, key, image))
 
   @jax.jit
   def draw(key):
-    numbers = jax.random.normal(key, (sum(v.size for _, v in shapes if v.ndim == 4),))
+    numbers = jax.random.normal(key, (sum(v.size for _, v in shapes if v.ndim > 1),))
     leaves, start = [], 0
     for path, v in shapes:
-      if v.ndim == 4:
-        fan_out = v.shape[0] * v.shape[1] * v.shape[3]
+      if v.ndim > 1:
+        fan_out = v.size // v.shape[-2]
         kernel = numbers[start:start + v.size].reshape(v.shape) * (2 / fan_out) ** 0.5
         leaves, start = [*leaves, kernel], start + v.size
       else:

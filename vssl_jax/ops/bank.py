@@ -44,13 +44,25 @@ def push(bank: Bank, keys: jax.Array, groups: jax.Array | None = None) -> Bank:
   if count > size:
     raise ValueError(f"{count} new keys do not fit into a bank of {size}; enlarge bank_size")
   groups = jnp.full((count,), -1, jnp.int32) if groups is None else groups
-  rows = (bank.pointer + jnp.arange(count)) % size
+  at = rows(bank, count)
   return Bank(
-      keys=bank.keys.at[rows].set(jax.lax.stop_gradient(keys).astype(bank.keys.dtype)),
-      groups=bank.groups.at[rows].set(groups),
+      keys=bank.keys.at[at].set(jax.lax.stop_gradient(keys).astype(bank.keys.dtype)),
+      groups=bank.groups.at[at].set(groups),
       pointer=(bank.pointer + count) % size,
       filled=jnp.minimum(bank.filled + count, size),
   )
+
+
+def rows(bank: Bank, count: int) -> jax.Array:
+  """[C] the rows that the next `count` keys are written to, for arrays kept beside the bank."""
+  return (bank.pointer + jnp.arange(count)) % bank.keys.shape[0]
+
+
+def age(bank: Bank) -> jax.Array:
+  """[K] int32: how many keys were written after each row's; `filled` for rows never written."""
+  size = bank.keys.shape[0]
+  row = jnp.arange(size)
+  return jnp.where(row < bank.filled, (bank.pointer - 1 - row) % size, bank.filled)
 
 
 def valid(bank: Bank, groups: jax.Array, *, filled_only: bool) -> jax.Array:

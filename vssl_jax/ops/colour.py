@@ -57,7 +57,7 @@ def classes(ab: jax.Array, centroids=CENTROIDS) -> jax.Array:
   Returns:
     [...] int32.
   """
-  centroids = np.asarray(centroids, np.float32)
+  centroids = jnp.asarray(centroids, jnp.float32)
   distance = sum(jnp.square(ab[..., i, None] - centroids[:, i]) for i in range(2))
   return jnp.argmin(distance, axis=-1).astype(jnp.int32)
 
