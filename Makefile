@@ -16,7 +16,7 @@ run: $(VENV)/.run-$(EXTRAS)
 
 test: $(VENV)/.test-$(EXTRAS)
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/python -m pytest -n 2 $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist=worksteal $(ARGS)
 
 lint: $(VENV)/.test-$(EXTRAS)
 	$(VENV)/bin/ruff check .

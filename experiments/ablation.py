@@ -29,7 +29,8 @@ class Table:
     rows: name -> values by dotted key ("method.args.loss"); {} is the config as it is.
     expected: directions such as ("transformer", ">", "gru"), between rows.
     by: "row", or "similarity": there is one row, and its similarities are what is compared.
-    similarity: by which rows are compared where directions are tested.
+    similarity: by which rows are compared where directions are tested: the part of a column's
+      name after "/"; "" for all columns.
     note: a sentence below the table, for example where the directions come from.
   """
 
@@ -64,9 +65,9 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-  """What a run found: "task/similarity" -> query -> average precision; and how long it took."""
+  """What a run found: column ("task/similarity") -> item -> value; and how long it took."""
 
-  precision: Mapping[str, Mapping[str, float]]
+  per_item: Mapping[str, Mapping[str, float]]
   minutes: float
 
 
@@ -131,7 +132,7 @@ def read(folder: pathlib.Path) -> Measured | None:
     return None
   try:
     found = json.loads(file.read_text())
-    return Measured(list(found["rows"].values())[-1]["average_precision"], found["minutes"])
+    return Measured(list(found["rows"].values())[-1]["per_item"], found["minutes"])
   except (ValueError, KeyError, IndexError) as e:
     raise ConfigError(f"{file} is damaged; delete {folder} to run it again") from e
 
@@ -150,8 +151,8 @@ def summarise(table: Table, results: Mapping[str, Mapping[int, Measured]]) -> di
   rows = {}
   for name, by_seed in measured.items():
     columns = {}
-    for column in next(iter(by_seed.values())).precision if by_seed else ():
-      means = [float(np.mean(list(m.precision[column].values()))) for m in by_seed.values()]
+    for column in next(iter(by_seed.values())).per_item if by_seed else ():
+      means = [float(np.mean(list(m.per_item[column].values()))) for m in by_seed.values()]
       std = float(np.std(means, ddof=1)) if len(means) > 1 else None
       columns[column] = {"mean": float(np.mean(means)), "std": std, "seeds": sorted(by_seed)}
     rows[name] = columns
@@ -165,10 +166,10 @@ def _by_similarity(table: Table, results) -> dict[str, dict[int, Measured]]:
   """The one row's similarities as rows of their own, and tasks as columns."""
   (row,), out = table.rows, {}
   for seed, found in results.get(row, {}).items():
-    for column, values in found.precision.items():
+    for column, values in found.per_item.items():
       task, _, name = column.partition("/")
       cell = out.setdefault(name, {}).setdefault(seed, Measured({}, found.minutes))
-      cell.precision[task] = values
+      cell.per_item[task] = values
   return out
 
 
@@ -181,10 +182,10 @@ def _test(table: Table, claim: tuple[str, str, str], measured) -> list[dict]:
   if not seeds:
     return [base | {"verdict": "not measured"}]
   tests = []
-  for column in measured[better][seeds[0]].precision:
-    if table.by == "row" and column.partition("/")[2] != table.similarity:
+  for column in measured[better][seeds[0]].per_item:
+    if table.by == "row" and table.similarity not in ("", column.partition("/")[2]):
       continue
-    x, y = ([measured[name][s].precision[column] for s in seeds] for name in (better, worse))
+    x, y = ([measured[name][s].per_item[column] for s in seeds] for name in (better, worse))
     queries = sorted(set.intersection(*map(set, x + y)))
     if not queries:
       continue
@@ -212,7 +213,7 @@ def markdown(summary: dict) -> str:
   for test in summary["expected"]:
     by_claim.setdefault(test["claim"], []).append(_told(test))
   if by_claim:
-    lines += ["", "Expected from the paper (difference of mAP, 95% interval):", ""]
+    lines += ["", "Expected from the paper (difference, 95% interval):", ""]
     lines += [f"- {claim}: {'; '.join(told)}" for claim, told in by_claim.items()]
   if summary["note"]:
     lines += ["", summary["note"]]

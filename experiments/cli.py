@@ -23,8 +23,8 @@ INERT = ("data.cache_dir", "features.threads", "features.buffer", "train.threads
 PATHS = ("data.root", "data.queries", "data.annotations", "data.cache_dir",
          "features.weights", "features.whitening", "method.weights")  # made absolute
 ELSEWHERE = ("data", "evals")  # what --mode=eval takes from --config, to evaluate on other data
-FLAG_USERS = {"config": ["train", "eval"], "exported": ["eval"], "input": ["extract"],
-              "output": ["extract", "export"]}
+FLAG_USERS = {"config": ["train", "eval"], "exported": ["eval"], "input": ["extract", "eval"],
+              "first": ["eval"], "output": ["extract", "export", "eval"]}
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -138,7 +138,7 @@ def _make_absolute(config) -> None:
   """Lets a run be evaluated from any folder."""
   for name in PATHS:
     group, _, key = name.partition(".")
-    value = config[group].get(key)
+    value = config.get(group, {}).get(key)
     if value:
       config[group][key] = os.path.abspath(os.path.expanduser(value))
 

@@ -2,16 +2,18 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import shutil
 import time
 
 import jax
 
-from experiments import cli, exports, extraction, pictures, registry, results
+from experiments import cli, registry
 from vssl_jax import parallel
 from vssl_jax import train as training
 from vssl_jax.checkpoint import Checkpoints
+from vssl_jax.evaluators import figures
 from vssl_jax.log import Log
 from vssl_jax.types import ConfigError
 
@@ -51,9 +53,9 @@ def train(config, workdir: pathlib.Path, *, brief: bool = False) -> None:
           "from here")
       return
     if brief:
-      measure(task, state, workdir, start)
+      measure(workflow, task, state, workdir, start)
     else:
-      finish(task, initial, state, workdir, start)
+      finish(workflow, task, initial, state, workdir, start)
 
 
 def _fit(task, initial, workdir: pathlib.Path, stop):
@@ -69,51 +71,58 @@ def _fit(task, initial, workdir: pathlib.Path, stop):
     first = int(state.step)
     left = contextlib.closing(task.batches(first)) if first < c.steps else (
         contextlib.nullcontext(()))  # there may be nothing to train on
-    with Log(workdir, start=first, dropped_videos=task.dropped) as log, left as batches:
+    with Log(workdir, start=first, dropped_videos=lambda: task.dropped) as log, left as batches:
       return training.fit(
           state, step_fn, batches, steps=c.steps, batch=c.batch, mesh=model.mesh,
           log=log, checkpoints=checkpoints, checkpoint_every=c.checkpoint_every,
           log_every=c.log_every, eval_every=c.eval_every, stop=stop,
-          evaluate=lambda s: {f"eval/{k}": v for k, v in task.evaluator(
-              model.embed(s), model.score(s)).items()})
+          evaluate=lambda s: {f"eval/{k}": v for k, v in task.report(
+              model.live(s)).numbers.items()})
 
 
-def measure(task, state, workdir: pathlib.Path, start: float) -> None:
+def measure(workflow, task, state, workdir: pathlib.Path, start: float) -> None:
   """The end of a brief run: the trained model's numbers."""
-  model, name = task.model, task.model.trained_name
-  reports = {name: task.evaluator.report(model.embed(state), model.score(state))}
+  reports = {task.model.trained_name: task.report(task.model.live(state))}
   if jax.process_index() == 0:
-    minutes = (time.perf_counter() - start) / 60
-    results.save(workdir / "results.json", results.table(task, reports), reports,
-                 seed=task.config.seed, minutes=minutes)
+    save(workdir / "results.json", workflow, workflow.table(task, reports), reports,
+         seed=task.config.seed, minutes=(time.perf_counter() - start) / 60)
 
 
-def finish(task, initial, state, workdir: pathlib.Path, start: float) -> None:
+def finish(workflow, task, initial, state, workdir: pathlib.Path, start: float) -> None:
   """The end of training: evaluation of all rows, export, figures, table."""
   say("evaluating")
   model, trained = task.model, task.model.trained_name
-  rows = {**task.baselines(initial), trained: (model.embed(state), model.score(state))}
-  reports = {name: task.evaluator.report(*row) for name, row in rows.items()}
-  embeds = {name: embed for name, (embed, _) in rows.items()}
+  rows = {**task.baselines(initial), trained: model.live(state)}
+  # What the last row, the trained model's, predicts is kept.
+  reports = {name: task.report(row, folder=workdir if name == trained else None)
+             for name, row in rows.items()}
   say("exporting, and evaluating what was exported")
   written = [workdir / name for name in ("config.json", "checkpoints", "metrics.jsonl",
                                          "tensorboard")]
   if jax.process_index() == 0:
     written += model.export(state, workdir / "export")
   parallel.barrier("export")
-  exported = task.evaluator.report(*model.exported(workdir / "export" / "embed.jaxexport"))
-  difference = results.check_equal(reports[trained], exported)
-  page = results.figure(task, reports, embeds)  # all processes: it embeds a pair
-  pages, skipped = pictures.draw(task, reports, embeds)
+  exported = task.report(model.exported(workdir / "export" / "embed.jaxexport"))
+  equal = workflow.check_equal(reports[trained], exported)
+  pages, skipped = workflow.figures(task, reports, rows)  # all processes: models run on all devices
   if jax.process_index() == 0:
-    written += [results.save_figure(page, workdir), *pictures.save(pages, workdir),
-                results.rankings(reports, workdir), results.curves(reports, workdir)]
-    text = results.table(task, reports) + (
-        "\nThe exported model was evaluated as well: the same mAP, scores equal to within "
-        f"{difference:.0e}.\n\nWritten:\n" + "\n".join([*(f"  {p}" for p in written), *skipped]))
+    for name, page in pages.items():
+      figures.save(page, workdir / name)
+    written += [*(workdir / name for name in pages), *workflow.files(task, reports, workdir)]
+    text = workflow.table(task, reports) + (
+        f"\nThe exported model was evaluated as well: {equal}.\n\nWritten:\n"
+        + "\n".join([*(f"  {p}" for p in written), *skipped]))
     minutes = (time.perf_counter() - start) / 60
-    results.save(workdir / "results.json", text, reports, seed=task.config.seed, minutes=minutes)
+    save(workdir / "results.json", workflow, text, reports, seed=task.config.seed, minutes=minutes)
     print(f"\n{text}\n\n{minutes:.1f} minutes")
+
+
+def save(path: pathlib.Path, workflow, text: str, reports, **facts) -> None:
+  """Writes results.json, whose presence marks the run as finished."""
+  rows = {name: workflow.numbers(report) for name, report in reports.items()}
+  temporary = path.with_suffix(".tmp")
+  temporary.write_text(json.dumps({"text": text, "rows": rows, **facts}, indent=1))
+  os.replace(temporary, path)
 
 
 def evaluate(config, workdir: pathlib.Path, exported: str, elsewhere: bool = False) -> None:
@@ -122,29 +131,44 @@ def evaluate(config, workdir: pathlib.Path, exported: str, elsewhere: bool = Fal
   With `elsewhere`, those on another data set than the run's, which are also written.
   """
   workflow, model = load(config)
-  if exported:
-    name, row = "exported model", model.exported(pathlib.Path(exported))
-  else:
-    step, state = model.newest(workdir)
-    name, row = f"{model.trained_name}, step {step}", (model.embed(state), model.score(state))
+  name, row = _row(model, workdir, exported)
   task = (workflow.Evaluation if elsewhere else workflow.Task)(model, workdir)
   folder, scratch = cli.evaluation_folder(config, workdir), None
   if elsewhere and jax.process_count() == 1:  # may be large: what is embedded and scored is kept
     scratch = folder / "search"
     cli.make_folder(scratch, "--workdir")
-  origin = {"model": name, "file": exports.digest(exported) if exported else ""}
-  reports = {name: task.evaluator.report(*row, scratch, origin)}
-  text = results.table(task, reports)
+  about = {"model": name, "file": model.exported_digest(pathlib.Path(exported)) if exported else ""}
+  reports = {name: task.report(row, scratch=scratch, about=about,
+                               folder=folder if elsewhere else None)}
+  text = workflow.table(task, reports)
   say(text)
   if elsewhere and jax.process_index() == 0:
     with cli.writing(folder):
       cli.make_folder(folder, "--workdir")
-      written = [results.rankings(reports, folder), results.curves(reports, folder),
-                 folder / "results.json"]
-      results.save(written[-1], text, reports, data=config.data.to_dict(),
-                   missing=task.data.missing)
+      written = [*workflow.files(task, reports, folder), folder / "results.json"]
+      save(written[-1], workflow, text, reports, data=config.data.to_dict(), missing=task.missing)
     shutil.rmtree(folder / "search", ignore_errors=True)
     print("\nWritten:\n" + "\n".join(f"  {p}" for p in written))
+
+
+def evaluate_own(config, workdir: pathlib.Path, exported: str, source: str, first: str,
+                 output: str) -> None:
+  """Runs the newest checkpoint, or an exported file, on a user's own video."""
+  if jax.process_count() > 1:
+    raise ConfigError("--mode=eval --input is for one process: leave out --coordinator")
+  workflow, model = load(config)
+  if not hasattr(workflow, "own"):
+    raise ConfigError(f"--input: a run of {config.workflow} evaluates data sets, --config=...; "
+                      "--mode=extract takes videos of your own")
+  workflow.own(model, *_row(model, workdir, exported), source, first, output)
+
+
+def _row(model, workdir: pathlib.Path, exported: str):
+  """What is evaluated: its name, and the model."""
+  if exported:
+    return "exported model", model.exported(pathlib.Path(exported))
+  step, state = model.newest(workdir)
+  return f"{model.trained_name}, step {step}", model.live(state)
 
 
 def export(config, workdir: pathlib.Path, output: str) -> None:
@@ -160,22 +184,15 @@ def export(config, workdir: pathlib.Path, output: str) -> None:
 
 
 def extract(config, workdir: pathlib.Path, source: str, output: str) -> None:
-  """Writes the descriptors of a user's videos to a Parquet file."""
+  """Writes the features of a user's videos."""
+  workflow = registry.module("experiments.workflows", config.workflow, "workflow", "Model")
   if not source or not output:
-    raise ConfigError("--mode=extract needs --input=VIDEOS and --output=FILE.parquet")
+    raise ConfigError(f"--mode=extract needs --input=VIDEOS and --output={workflow.EXTRACTED}")
   if jax.process_count() > 1:
     raise ConfigError("--mode=extract is for one process: leave out --coordinator, and give each "
                       "host an --input and --output of its own")
-  extraction.check_output(output)
-  videos = extraction.find_videos(source)
   _, model = load(config)
-  step, state = model.newest(workdir)
-  with cli.writing(pathlib.Path(output)):
-    origin = {"run": workdir.absolute().name, "step": step}
-    counts = extraction.write(model, state, origin, videos, pathlib.Path(output))
-  print(f"{output}: {counts['videos']} videos, {counts['frames']} frames, "
-        f"{counts['bad']} that could not be read" + (", see its column error" if counts["bad"]
-                                                     else ""))
+  workflow.extract(model, workdir, source, output)
 
 
 def say(text: str) -> None:

@@ -32,12 +32,14 @@ def load(config):
   return found
 
 
-def replace(params: PyTree, aux: PyTree, found, path: str) -> tuple[PyTree, PyTree]:
+def replace(params: PyTree, aux: PyTree, found, path: str,
+            hint: str = "") -> tuple[PyTree, PyTree]:
   """`params` and `aux` of a method with those of the file `path` in their place.
 
   Args:
     params, aux: arrays, or abstract ones to check the file beforehand.
     found: what `load` gave.
+    hint: what else shapes depend on, for the error.
 
   Raises:
     ConfigError: the file's don't fit; names the first that doesn't, and both shapes.
@@ -48,8 +50,7 @@ def replace(params: PyTree, aux: PyTree, found, path: str) -> tuple[PyTree, PyTr
   for key in sorted(ours | theirs):
     if ours.get(key) != theirs.get(key):
       settings = ", ".join(f"{k}={v}" for k, v in found.settings.items())
-      more = f"; the file's {found.kind} has {settings}, and features.whiten is the size of its " \
-             "input" if settings else ""
+      more = f"; the file's {found.kind} has {settings}{hint}" if settings else ""
       raise ConfigError(
           f"method.weights={path}: {key} has shape {theirs.get(key, 'none')} in the file, and "
           f"{ours.get(key, 'none')} in the config's model{more}")

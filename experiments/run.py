@@ -4,6 +4,8 @@ r"""Trains, evaluates, extracts and exports.
   python -m experiments.run --mode=eval    --workdir=RUN [--exported=RUN/export/embed.jaxexport]
   python -m experiments.run --mode=eval    --workdir=RUN --config=experiments/tca.py:fivr \
                             --config.data.root=FIVR              on another data set
+  python -m experiments.run --mode=eval    --workdir=RUN --input=VIDEO --first=MASK_OR_POINTS \
+                            --output=FOLDER                      masks or points through a video
   python -m experiments.run --mode=extract --workdir=RUN --input=VIDEOS --output=FILE.parquet
   python -m experiments.run --mode=export  --workdir=RUN --output=FOLDER
 
@@ -33,8 +35,11 @@ MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "extract", "export"]
 WORKDIR = flags.DEFINE_string(
     "workdir", "", "Folder of the run. Default for training: runs/<config>-<hash of its values>.")
 EXPORTED = flags.DEFINE_string("exported", "", "eval: evaluate this .jaxexport instead.")
-INPUT = flags.DEFINE_string("input", "", "extract: a video, or a folder of videos.")
-OUTPUT = flags.DEFINE_string("output", "", "extract: a .parquet file; export: a folder.")
+INPUT = flags.DEFINE_string("input", "", "extract: a video, or a folder of videos; eval: a video, "
+                            "or a folder of pictures, to carry --first through.")
+FIRST = flags.DEFINE_string("first", "", "eval with --input: what the first frame shows, a label "
+                            "map (.png) or points (.csv with columns x, y and perhaps name).")
+OUTPUT = flags.DEFINE_string("output", "", "extract: a file or folder; export, eval: a folder.")
 COORDINATOR = flags.DEFINE_string(
     "coordinator", "", 'Several processes: host:port of the first; "auto" on TPU pods and SLURM.')
 PROCESSES = flags.DEFINE_integer("processes", 0, "Several processes: how many.")
@@ -53,6 +58,8 @@ def main(argv):
   config, workdir = cli.resolve(CONFIG, WORKDIR.value, MODE.value)
   if MODE.value == "train":
     modes.train(config, workdir)
+  elif MODE.value == "eval" and (INPUT.value or FIRST.value or OUTPUT.value):
+    modes.evaluate_own(config, workdir, EXPORTED.value, INPUT.value, FIRST.value, OUTPUT.value)
   elif MODE.value == "eval":
     modes.evaluate(config, workdir, EXPORTED.value, elsewhere=CONFIG.value is not None)
   elif MODE.value == "extract":

@@ -32,9 +32,10 @@ SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each row: the config's seed an
 flags.adopt_module_key_flags(command_line)
 QUIET = {"train.eval_every": 0}  # what a run leaves out here, besides exports and figures
 ABOUT = textwrap.fill(
-    "Mean average precision, mean ± standard deviation over seeds; the best of each column in "
-    "bold. Directions are tested by a bootstrap over queries and seeds (of one seed: over queries "
-    'alone): "holds" and "doesn\'t hold" where the interval leaves out 0, else "within noise".', 98)
+    "Mean of each column over its queries, objects or videos, and ± standard deviation over seeds; "
+    "the best of each column in bold. Directions are tested by a bootstrap over these items and "
+    'seeds (of one seed: over items alone): "holds" and "doesn\'t hold" where the interval leaves '
+    'out 0, else "within noise".', 98)
 
 
 def main(argv) -> int:

@@ -40,6 +40,11 @@ def data_root() -> pathlib.Path:
   return pathlib.Path(os.environ.get("VSSL_DATA", ROOT.parent / "shared" / "data"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Whole runs first: for a test of a minute that comes last all other processes wait."""
+  items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "experiments"))
+
+
 @pytest.fixture(scope="session")
 def golden_dir() -> pathlib.Path:
   root = golden_root()

@@ -16,7 +16,7 @@ def steps(path):
 
 def test_rows_are_written_at_once_and_read_back(tmp_path):
   path = tmp_path / "deep" / "run" / "metrics.jsonl"
-  with logs.Log(path.parent, devices=4) as log:
+  with logs.Log(path.parent, devices=lambda: 4) as log:
     log.write(3, {"loss": 1.5, "top1": 0.25})
     assert logs.read(path) == [{"step": 3, "loss": 1.5, "top1": 0.25, "devices": 4.0}]
     log.write(7, {"eval/map": 1})

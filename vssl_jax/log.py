@@ -6,7 +6,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax
 import tqdm
@@ -58,9 +58,9 @@ class Log:
   and is about to be done again. Of several processes only the first writes.
   """
 
-  def __init__(self, folder: pathlib.Path, start: int = 0, **constants: float):
-    """Opens the log after step `start`; `constants` are added to every row."""
-    self._constants, self._file = constants, None
+  def __init__(self, folder: pathlib.Path, start: int = 0, **more: Callable[[], float]):
+    """Opens the log after step `start`; what the functions `more` give is added to every row."""
+    self._more, self._file = more, None
     if jax.process_index() > 0:
       return
     (folder / "tensorboard").mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ class Log:
 
   def write(self, step: int, row: dict[str, float]) -> None:
     """Adds one row. Raises FloatingPointError if the loss is no finite number."""
-    row = {k: float(v) for k, v in (row | self._constants).items()}
+    row = {k: float(v) for k, v in (row | {k: f() for k, f in self._more.items()}).items()}
     if self._file:
       self._file.write(json.dumps({"step": step, **row}) + "\n")
       self._file.flush()

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import inspect
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -14,14 +13,17 @@ import numpy as np
 from data_pipelines import pipeline
 from data_pipelines.errors import DataError
 from data_pipelines.records import RetrievalData
-from experiments import exports, features, pretrained, registry
+from experiments import origin, pretrained, registry
+from experiments.retrieval import data, exports, features
+from experiments.retrieval.extraction import extract
+from experiments.retrieval.pictures import figures
+from experiments.retrieval.results import check_equal, files, numbers, table
 from vssl_jax import checkpoint, export, optim, parallel, train
 from vssl_jax.evaluators import learned, protocols
 from vssl_jax.evaluators.retrieval import mean_pool
 from vssl_jax.ops import whitening
 from vssl_jax.types import ConfigError
 
-DATA_KEYS = ("name", "cache_dir", "max_bad_fraction")
 LEAST = {  # setting -> least value that makes sense
     "seed": 0, "data.max_bad_fraction": 0, "features.width": 1, "features.crop": 1,
     "features.max_frames": 0, "features.whiten": 1, "features.whiten_frames": 1,
@@ -31,6 +33,11 @@ LEAST = {  # setting -> least value that makes sense
     "train.buffer": 1, "evals.retrieval.args.block": 1, "embed.batch": 1,
 }
 
+__all__ = ["Evaluation", "Model", "Task", "check_equal", "extract", "figures", "files", "numbers",
+           "table"]
+Row = tuple[Callable, learned.Score | None]  # an embedding, and similarities that the model has
+EXTRACTED = "FILE.parquet"
+INPUT_SIZE = ", and features.whiten is the size of its input"
 TITLES = {"tca": "TCA"}  # method -> what it is called in a table, if not by its own name
 
 
@@ -75,7 +82,7 @@ class Model:
     def first_loss(key, batch):
       start = self.method.init(key, batch)
       if c.method.weights:
-        pretrained.replace(*start, pretrained.load(c), c.method.weights)
+        pretrained.replace(*start, pretrained.load(c), c.method.weights, INPUT_SIZE)
       return self.method.loss(*start, batch, key)
 
     anchor, size = videos(c.train.batch), (c.train.batch, c.pairs.negatives)
@@ -94,11 +101,6 @@ class Model:
   def trained_name(self) -> str:
     """The table's last row; of a run without steps that of its first state."""
     return f"trained {self.title}" if self.config.train.steps else self.untrained_name
-
-  def digest(self, group: str) -> str:
-    """A hash of the file that `weights` of this group of the config names, or ""."""
-    path = self.config[group].weights
-    return features.file_digest(path) if path else ""
 
   @property
   def dim(self) -> int:
@@ -124,30 +126,37 @@ class Model:
     path = workdir / "whitening.npz"
     if not path.is_file():
       raise ConfigError(f"--workdir={workdir} has no checkpoint yet; train it first")
-    check_origin(workdir, {"features.weights": self.digest("features")})
+    origin.check(workdir, {"features.weights": origin.of_weights(self.config, "features")})
     self.whitening = whitening.load(path)
     return checkpoint.load_state(workdir / "checkpoints", self._random_state())
 
+  def live(self, state) -> Row:
+    """The model at `state` as host functions: embeddings, and its own similarities, if any."""
+    return self.embed(state), self._live_score(state)
+
   def embed(self, state) -> Callable:
-    """The live model as a host function."""
+    """The live model's embedding as a host function."""
     return lambda inputs: self._embed(inputs, state.params, state.aux)
 
-  def score(self, state) -> learned.Score | None:
-    """The live model's own similarities as a host function, if its method has any."""
+  def _live_score(self, state) -> learned.Score | None:
     if self.method.score is None:
       return None
     names = exports.score_names(self.method, self.dim, state.params, state.aux)
     return learned.Score(names, lambda query, target: jax.device_get(
         self._score(query, target, state.params, state.aux)))
 
-  def exported(self, path: pathlib.Path) -> tuple[Callable, learned.Score | None]:
-    """An exported model, `embed.jaxexport` and what lies beside it, as host functions."""
+  def exported(self, path: pathlib.Path) -> Row:
+    """An exported model, `embed.jaxexport` and what lies beside it, as `live` gives it."""
     inputs = export.page(path)["inputs"]
     if set(inputs) != {"x", "length"}:
       raise ConfigError(f"{path} takes {', '.join(inputs)}; name the file that takes x and length, "
                         "embed.jaxexport")
     embed = parallel.host_fn(export.load(path), self.mesh, batch=self.config.embed.batch)
     return embed, exports.load_score(path) if self.method.score else None
+
+  def exported_digest(self, path: pathlib.Path) -> str:
+    """A hash of an exported model."""
+    return exports.digest(path)
 
   def export(self, state, folder: pathlib.Path) -> list[pathlib.Path]:
     """Writes the parts of the model: frames to descriptors, these to embeddings, and its score."""
@@ -183,19 +192,19 @@ class Evaluation:
   def __init__(self, model: Model, workdir: pathlib.Path):
     """Decodes and describes the videos, with the run's whitening."""
     self.model, self.config = model, model.config
-    check_origin(workdir, {"features.weights": model.digest("features")})
-    known = load_whitening(workdir)
+    origin.check(workdir, {"features.weights": origin.of_weights(self.config, "features")})
+    known = data.load_whitening(workdir)
     if known is None:
       raise ConfigError(f"--workdir={workdir} has no whitening.npz; train it first")
     self.trained_on = json.loads((workdir / "config.json").read_text())["data"]["name"]
-    data = load_data(self.config)
-    if self.config.data.name == self.trained_on and data.train_ids:
-      _check_same_training(workdir, data)
+    found = data.load(self.config)
+    if self.config.data.name == self.trained_on and found.train_ids:
+      data.check_same_training(workdir, found)
     # What is there to train on needs no descriptors.
-    self._prepare(dataclasses.replace(data, pairs=[], background=[]), known)
+    self._prepare(dataclasses.replace(found, pairs=[], background=[]), known)
 
-  def _prepare(self, data: RetrievalData, known) -> None:
-    self.data, settings = data, self.config.evals.retrieval
+  def _prepare(self, found: RetrievalData, known) -> None:
+    self.data, settings = found, self.config.evals.retrieval
     evaluator = functools.partial(registry.make, "vssl_jax.evaluators", settings.name,
                                   "evals.retrieval.name", self.data, **settings.args)
     evaluator({})  # complains now, not when all videos are decoded
@@ -203,6 +212,22 @@ class Evaluation:
                                                         self.model.extractor, known)
     self.evaluator = evaluator(self.store)
     self._check_evaluation()
+
+  @property
+  def missing(self) -> tuple[str, ...]:
+    """Ids that the data set lists and that are not on disk."""
+    return self.data.missing
+
+  def report(self, row: Row, *, scratch: pathlib.Path | None = None, about: dict | None = None,
+             folder: pathlib.Path | None = None):
+    """The evaluation of a row.
+
+    Args:
+      scratch: a folder for what is embedded and scored, from which an interrupted evaluation of
+        the same model, by `about`, goes on; None keeps all in memory.
+    """
+    del folder  # rankings are written by `files`
+    return self.evaluator.report(*row, scratch, about)
 
   def _check_evaluation(self) -> None:
     """Raises DataError, before training, where no number could be computed after it."""
@@ -222,7 +247,7 @@ class Task(Evaluation):
   def __init__(self, model: Model, workdir: pathlib.Path):
     """Decodes and describes the videos. The whitening stays the one in `workdir`, once there."""
     self.model, self.config, self.trained_on = model, model.config, ""
-    self.data = load_data(self.config)
+    self.data = data.load(self.config)
     if self.config.train.steps:
       if not self.data.train_ids:
         raise ConfigError(
@@ -230,21 +255,20 @@ class Task(Evaluation):
             "run on it, --mode=eval --workdir=RUN --config=..., or weights that you have, "
             "train.steps=0 with method.weights=FILE and features.whitening=FILE")
       self._examples(self.data.videos)  # complains now, not when all videos are decoded
-    check_origin(workdir, self._origin)
-    self._prepare(self.data, load_whitening(workdir))
+    origin.check(workdir, self._origin)
+    self._prepare(self.data, data.load_whitening(workdir))
 
   def save(self, workdir: pathlib.Path) -> None:
     """Writes what the run's other modes need besides config and checkpoints."""
     whitening.save(self.model.whitening, workdir / "whitening.npz")
-    temporary = workdir / "origin.tmp"
-    temporary.write_text(json.dumps(self._origin, indent=1))
-    os.replace(temporary, workdir / "origin.json")
+    origin.write(workdir, self._origin)
 
   @property
   def _origin(self) -> dict[str, str]:
-    """What a run depends on and its config only names; see `check_origin`."""
-    return {"features.weights": self.model.digest("features"),
-            "method.weights": self.model.digest("method"), "data": train_digest(self.data)}
+    """What a run depends on and its config only names."""
+    return {"features.weights": origin.of_weights(self.config, "features"),
+            "method.weights": origin.of_weights(self.config, "method"),
+            "data": data.train_digest(self.data)}
 
   def batches(self, first_step: int = 0) -> Iterator:
     """This process's training batches from a step on."""
@@ -261,56 +285,7 @@ class Task(Evaluation):
     """Training videos that could not be read."""
     return sum(i in self.store.rejected for i in self.data.train_ids)
 
-  def baselines(self, initial) -> dict[str, tuple[Callable, learned.Score | None]]:
-    """Rows of the table that need no training: name -> what the evaluator's report takes."""
-    model = self.model
+  def baselines(self, initial) -> dict[str, Row]:
+    """Rows of the table that need no training."""
     return {"mean-pooled features": (mean_pool, None),
-            model.untrained_name: (model.embed(initial), model.score(initial))}
-
-
-def load_whitening(workdir: pathlib.Path):
-  """The whitening of a run, or None where it has none yet."""
-  path = workdir / "whitening.npz"
-  return whitening.load(path) if path.is_file() else None
-
-
-def train_digest(data: RetrievalData) -> str:
-  """A hash of the videos that are trained on."""
-  return features.digest([features.key(data.videos[i]) for i in data.train_ids])
-
-
-def _check_same_training(workdir: pathlib.Path, data: RetrievalData) -> None:
-  """Raises ConfigError where the run was trained on another part of `data`."""
-  file = workdir / "origin.json"
-  if file.is_file() and json.loads(file.read_text())["data"] != train_digest(data):
-    raise ConfigError(f"--workdir={workdir} was trained on other videos of {data.name} than these "
-                      "settings of data leave to train on, so that queries may be among them; "
-                      "evaluate with the run's own settings")
-
-
-def check_origin(workdir: pathlib.Path, origin: dict[str, str]) -> None:
-  """Raises ConfigError where weights or training videos are no longer those of the run."""
-  file = workdir / "origin.json"
-  before = json.loads(file.read_text()) if file.is_file() else origin
-  changed = [name for name, value in origin.items() if before.get(name, "") != value]
-  if changed:
-    raise ConfigError(f"--workdir={workdir}: the files behind {' and '.join(changed)} have changed "
-                      "since this run began; bring them back, or train anew in another --workdir")
-
-
-def load_data(config) -> RetrievalData:
-  """The data set that `config.data` names; the first process makes it, the others find it made."""
-  if jax.process_index() > 0:
-    parallel.barrier("data")
-  data = _load_data(config)
-  if jax.process_index() == 0:
-    parallel.barrier("data")
-  return data
-
-
-def _load_data(config) -> RetrievalData:
-  name, args = config.data.name, {k: v for k, v in config.data.items() if k not in DATA_KEYS}
-  make = registry.module("data_pipelines.datasets", name, "data.name", "make").make
-  if "cache_dir" in inspect.signature(make).parameters:
-    args["cache_dir"] = str(features.cache_folder(config.data.cache_dir))
-  return registry.make("data_pipelines.datasets", name, "data.name", **args)
+            self.model.untrained_name: self.model.live(initial)}

@@ -44,8 +44,8 @@ def finished(shared) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def server():
   """Runs the command line quickly; see `harness.Server`."""
-  server = harness.Server(tmp_path_factory.mktemp("server"))
+  server = harness.Server()
   yield server
   server.close()

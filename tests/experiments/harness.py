@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -70,11 +72,13 @@ class Process:
 
   def __init__(self, *argv: str, devices: int = 1, cwd: pathlib.Path = ROOT,
                module: str = "experiments.run", **environ: str):
-    self._files = [tempfile.TemporaryFile("w+") for _ in range(2)]
-    self.popen = subprocess.Popen(
-        [sys.executable, "-m", module, *map(str, argv)], cwd=cwd,
-        env=environment(devices, **environ), stdin=subprocess.DEVNULL, stdout=self._files[0],
-        stderr=self._files[1], start_new_session=True)
+    self._files = [tempfile.NamedTemporaryFile("w+") for _ in range(2)]
+    self.popen = self._start([*map(str, argv)], cwd, module, environment(devices, **environ))
+
+  def _start(self, argv, cwd, module, environ):
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *argv], cwd=cwd, env=environ, stdin=subprocess.DEVNULL,
+        stdout=self._files[0], stderr=self._files[1], start_new_session=True)
 
   def wait(self, timeout: float = 300) -> Result:
     """Waits for its end; kills it, and fails, after `timeout` seconds."""
@@ -116,29 +120,72 @@ def run(*argv: str, status: int = 0, **kwargs) -> Result:
 
 
 class Server:
-  """Quick runs in forks of one process; see server.py."""
+  """Starts runs quickly, in forks of one process that has imported everything; see server.py."""
 
-  def __init__(self, folder: pathlib.Path):
-    self._folder = folder
+  def __init__(self):
     self._popen = subprocess.Popen(
         [sys.executable, str(pathlib.Path(__file__).with_name("server.py"))], env=environment(),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
-  def run(self, *argv: str, cwd: pathlib.Path = ROOT, file_limit: int | None = None,
-          module: str = "experiments.run") -> Result:
-    """The command line with `argv`; no file may grow beyond `file_limit` bytes."""
-    out, err = self._folder / "stdout", self._folder / "stderr"
-    request = {"argv": list(map(str, argv)), "cwd": str(cwd), "stdout": str(out),
-               "stderr": str(err), "file_limit": file_limit, "module": module}
+  def ask(self, **request) -> int | None:
+    """The server's answer."""
     self._popen.stdin.write(json.dumps(request) + "\n")
     self._popen.stdin.flush()
-    status = int(self._popen.stdout.readline())
-    return Result(status, out.read_text(), err.read_text())
+    return json.loads(self._popen.stdout.readline())
+
+  def start(self, *argv: str, **kwargs) -> "Fork":
+    """The command line with `argv`, begun."""
+    return Fork(self, *argv, **kwargs)
+
+  def run(self, *argv: str, **kwargs) -> Result:
+    """The command line with `argv`, to its end."""
+    return self.start(*argv, **kwargs).wait(math.inf)
 
   def close(self) -> None:
     """Ends the server."""
     self._popen.stdin.close()
     self._popen.wait(30)
+
+
+class Fork(Process):
+  """As `Process`, without the seconds of its imports; no file may exceed `file_limit` bytes."""
+
+  def __init__(self, server: Server, *argv: str, file_limit: int | None = None, **kwargs):
+    self._server, self._file_limit = server, file_limit
+    super().__init__(*argv, **kwargs)
+
+  def _start(self, argv, cwd, module, environ):
+    out, err = (file.name for file in self._files)
+    return Child(self._server, argv=argv, cwd=str(cwd), stdout=out, stderr=err, module=module,
+                 file_limit=self._file_limit,
+                 environ={k: v for k, v in environ.items() if os.environ.get(k) != v})
+
+
+class Child:
+  """A child of the server, with the methods of `subprocess.Popen`."""
+
+  def __init__(self, server: Server, **request):
+    self._server, self._pid, self._status = server, server.ask(**request), None
+
+  def poll(self) -> int | None:
+    if self._status is None:
+      self._status = self._server.ask(pid=self._pid)
+    return self._status
+
+  def wait(self, timeout: float = math.inf) -> int:
+    end = time.monotonic() + timeout
+    while self.poll() is None:
+      if time.monotonic() > end:
+        raise subprocess.TimeoutExpired("fork", timeout)
+      time.sleep(0.01)
+    return self._status
+
+  def send_signal(self, number: int) -> None:
+    if self.poll() is None:
+      os.kill(self._pid, number)
+
+  def kill(self) -> None:
+    self.send_signal(signal.SIGKILL)
 
 
 def metrics(workdir: pathlib.Path) -> list[dict]:

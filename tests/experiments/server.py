@@ -1,8 +1,9 @@
 """Imports the command line once and runs it in a forked child for each request.
 
-`python server.py` reads requests from stdin, one JSON object a line: `argv`, `cwd`, `stdout` and
-`stderr` (files to write), `file_limit` (largest file in bytes, or null), `module` (whose `main` it
-is). It answers each with a line that holds the child's exit status.
+`python server.py` reads requests from stdin, one JSON object a line, and answers each with a line:
+  {"argv", "cwd", "stdout" and "stderr" (files to write), "file_limit" (largest file in bytes, or
+  null), "module" (whose `main` it is), "environ" (changes)} -> the process id of the child;
+  {"pid"} of a child -> its exit status, negative after a signal; null while it runs.
 """
 
 import importlib
@@ -20,17 +21,22 @@ def serve() -> None:
   """Answers requests until stdin ends."""
   for line in sys.stdin:
     request = json.loads(line)
-    child = os.fork()
-    if not child:
-      _become(request)
-    _, status = os.waitpid(child, 0)
-    print(os.waitstatus_to_exitcode(status), flush=True)
+    if "pid" in request:
+      ended, status = os.waitpid(request["pid"], os.WNOHANG)
+      answer = os.waitstatus_to_exitcode(status) if ended else None
+    else:
+      answer = os.fork()
+      if not answer:
+        _become(request)
+    print(json.dumps(answer), flush=True)
 
 
 def _become(request: dict) -> None:
+  os.setsid()
   for number, name in ((0, os.devnull), (1, request["stdout"]), (2, request["stderr"])):
     os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
   os.chdir(request["cwd"])
+  os.environ.update(request["environ"])
   if request["file_limit"] is not None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"],) * 2)
   sys.argv = ["run.py", *request["argv"]]
@@ -50,3 +56,4 @@ def _become(request: dict) -> None:
 
 if __name__ == "__main__":
   serve()
+  os._exit(0)  # there is nothing to clean up

@@ -44,8 +44,8 @@ FLAGS = {  # flags -> what the error says
     (): "which experiment? For example --config=experiments/tca.py",
     ("--mode=evaluate",): "--mode=evaluate: value should be one of <train|eval|extract|export>",
     ("--processes=two",): "--processes=two should be a whole number",
-    ("--config=none.py",): "--config=none.py: no such file; there are: experiments/tca.py",
-    ("--config", "none.py"): "--config=none.py: no such file; there are: experiments/tca.py",
+    ("--config=none.py",): "--config=none.py: no such file; there are: experiments/corrflow.py",
+    ("--config", "none.py"): "--config=none.py: no such file; there are: experiments/corrflow.py",
     (f"--config={TCA}:foldr",): "has no preset 'foldr'; there are: label_free, folder, vcdb",
     ("--config.train.steps=3",): "--config.train.steps needs --config=FILE",
     (f"--config={TCA}", "--config.trian.steps=3"): "config has no 'trian'; did you mean 'train'?",
@@ -65,7 +65,9 @@ FLAGS = {  # flags -> what the error says
     (f"--config={TCA}", "--coordinator=auto"): "give --coordinator=HOST:PORT, --processes and",
     ("--mode=eval",): "--mode=eval needs --workdir=FOLDER, a run that was trained before",
     ("--mode=eval", "--workdir=nowhere"): "--workdir=nowhere: no config.json here",
-    ("--mode=eval", "--workdir=x", "--input=y"): "--input is for --mode=extract; --mode=eval takes",
+    ("--mode=export", "--workdir=x", "--input=y"):
+        "--input is for --mode=extract and --mode=eval; --mode=export takes",
+    ("--mode=eval", "--workdir=x", "--input=y"): "--workdir=x: no config.json here",
     ("--mode=eval", "--workdir=x", f"--config={TCA}"): "--workdir=x: no config.json here",
     ("--mode=export", "--workdir=x", f"--config={TCA}"): "takes the config of its --workdir",
 }
@@ -82,7 +84,7 @@ SETTINGS = {  # setting -> what the error says; a second setting after a space
     "method.name=tcaa": "there is no vssl_jax/methods/tcaa.py with make; did you mean 'tca'?",
     "data.name=procedral": "data.name='procedral': there is no data_pipelines/datasets/"
                            "procedral.py with make; did you mean 'procedural'?",
-    "evals.retrieval.name=knn": "there is no vssl_jax/evaluators/knn.py with make",
+    "evals.retrieval.name=rank": "there is no vssl_jax/evaluators/rank.py with make",
     "evals.retrieval.args.similarities=('cosin',)":
         "similarities=['cosin']: choose from cosine, chamfer, symmetric_chamfer",
     "evals.retrieval.args.block=0": "evals.retrieval.args.block=0 must be at least 1",
@@ -179,8 +181,8 @@ def test_weights_that_are_none(server, cache, places, tmp_path):
   assert f"features.weights={places['empty']}: Is a directory" in message(places["empty"])
 
 
-def test_a_batch_that_devices_cannot_share(cache, tmp_path):
-  result = harness.run(*harness.train(tmp_path / "run", cache), devices=3, status=2)
+def test_a_batch_that_devices_cannot_share(server, cache, tmp_path):
+  result = server.run(*harness.train(tmp_path / "run", cache), devices=3)
   assert "train.batch=4 can't be split evenly over 3 devices; use a multiple, for example 3" in (
       error_of(result))
 
@@ -215,7 +217,8 @@ def test_a_full_disk(server, finished, cache, tmp_path):
                       (100_000, ": can't write here (file too large)")):
     error = error_of(server.run(*harness.train(workdir, cache), file_limit=limit))
     assert error == f"{workdir}{part}; free some space, and run again to continue"
-  harness.run(*harness.train(workdir, cache))
+  result = server.run(*harness.train(workdir, cache))
+  assert result.status == 0, result.err
   harness.assert_same_run(workdir, finished)
 
   error = error_of(server.run("--mode=export", f"--workdir={finished}",

@@ -112,7 +112,8 @@ def test_one_file_is_enough(extracted, finished, folder, server, tmp_path):
   np.testing.assert_allclose(row["video"], whole[name.name]["video"], atol=1e-6)
 
 
-def test_a_killed_extraction_goes_on_and_ends_the_same(extracted, finished, folder, tmp_path):
+def test_a_killed_extraction_goes_on_and_ends_the_same(extracted, finished, folder, server,
+                                                       tmp_path):
   output = tmp_path / "out.parquet"
   argv = ["--mode=extract", f"--workdir={finished}", f"--input={folder}", f"--output={output}"]
 
@@ -121,13 +122,14 @@ def test_a_killed_extraction_goes_on_and_ends_the_same(extracted, finished, fold
 
   for number in (signal.SIGKILL, signal.SIGTERM):
     before = stored()
-    process = harness.Process(*argv)
+    process = server.start(*argv)
     assert process.until(lambda before=before: stored() > before)
     process.popen.send_signal(number)
     result = process.wait(60)
     assert result.status == (0 if number == signal.SIGTERM else -9), result.err
     assert "Traceback" not in result.err
     assert not output.exists()
-  harness.run(*argv)
+  result = server.run(*argv)
+  assert result.status == 0, result.err
   assert pq.read_table(output).equals(pq.read_table(extracted[0]))
   assert [p.name for p in tmp_path.iterdir()] == ["out.parquet"]

@@ -8,8 +8,8 @@ import pytest
 
 from data_pipelines.records import Record, RetrievalData
 from data_pipelines.store import Store, StoreWriter
-from experiments import cli, features, tca
-from experiments.workflows import retrieval
+from experiments import cli, origin, tca
+from experiments.retrieval import features
 from vssl_jax.ops import whitening
 from vssl_jax.types import ConfigError
 
@@ -41,7 +41,7 @@ def test_weights_count_by_content_not_by_name_or_time(tmp_path):
   digest = {p: features.settings_digest(config(features__weights=str(p)).features) for p in (a, b)}
   before = digest[a]
   a.write_bytes(b"two")
-  assert features.file_digest(str(b)) == features.file_digest(str(b))
+  assert origin.file_digest(str(b)) == origin.file_digest(str(b))
   assert features.settings_digest(config(features__weights=str(a)).features) != before
 
 
@@ -123,12 +123,12 @@ def test_a_whitening_must_be_there_and_fit(tmp_path):
 
 
 def test_a_run_notices_other_weights_and_other_videos(tmp_path):
-  origin = {"features.weights": "x", "data": "y"}
-  retrieval.check_origin(tmp_path, origin)  # a new run
+  begun = {"features.weights": "x", "data": "y"}
+  origin.check(tmp_path, begun)  # a new run
   (tmp_path / "origin.json").write_text('{"features.weights": "x", "data": "z"}')
-  retrieval.check_origin(tmp_path, {"features.weights": "x"})
+  origin.check(tmp_path, {"features.weights": "x"})
   with pytest.raises(ConfigError, match="files behind data have changed"):
-    retrieval.check_origin(tmp_path, origin)
+    origin.check(tmp_path, begun)
 
 
 def test_threads_and_cache_make_no_other_run(tmp_path, monkeypatch):

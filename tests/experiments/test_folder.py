@@ -112,7 +112,7 @@ def test_own_queries_are_ranked_and_shown(root, drawn, server, tmp_path):
 
 
 @pytest.mark.slow
-def test_real_clips(data_dir, tmp_path):
+def test_real_clips(data_dir, server, tmp_path):
   """Whatever lies in a folder: many codecs and containers, damaged files, sound alone.
 
   The small files, and copies of one video in several sizes and qualities.
@@ -129,7 +129,8 @@ def test_real_clips(data_dir, tmp_path):
   argv = train(clips, tmp_path / "run", tmp_path / "cache", data__queries=query,
                data__n_edits=1, data__n_eval_edits=1, features__max_frames=6,
                data__max_bad_fraction=0.3)
-  result = harness.run(*argv)
+  result = server.run(*argv)
+  assert result.status == 0, result.err
   found = ranked(tmp_path / "run")
   assert found[f"query:{query.name}"][0] == query.name
   rest = found[f"query:{query.name}"][1:4]

@@ -57,9 +57,9 @@ def assert_no_orphans(text: str, seconds: float) -> None:
   assert not left, left
 
 
-def kill_when(condition, argv, delay: float = 0.0) -> bool:
+def kill_when(condition, server, argv, delay: float = 0.0) -> bool:
   """Starts a run and kills it `delay` seconds after `condition()`; False where it ended before."""
-  process = harness.Process(*argv)
+  process = server.start(*argv)
   killed = process.until(condition)
   if killed:
     time.sleep(delay)
@@ -70,7 +70,7 @@ def kill_when(condition, argv, delay: float = 0.0) -> bool:
 
 
 @pytest.mark.slow
-def test_kills_while_training_change_nothing(finished, cache, tmp_path):
+def test_kills_while_training_change_nothing(finished, cache, server, tmp_path):
   rng, workdir = random.Random(0), tmp_path / "run"
   argv = harness.train(workdir, cache)
   kills = 0
@@ -83,21 +83,23 @@ def test_kills_while_training_change_nothing(finished, cache, tmp_path):
 
       def condition(at=at):
         return n_rows(workdir) >= at
-    kills += kill_when(condition, argv, delay=rng.uniform(0, 0.1))
+    kills += kill_when(condition, server, argv, delay=rng.uniform(0, 0.1))
   assert kills == KILLS
-  kills += kill_when((workdir / "export").exists, argv, delay=rng.uniform(0, 0.5))
+  kills += kill_when((workdir / "export").exists, server, argv, delay=rng.uniform(0, 0.5))
   assert not (workdir / "results.json").exists()
-  harness.run(*argv)
+  result = server.run(*argv)
+  assert result.status == 0, result.err
   harness.assert_same_run(workdir, finished)
   assert not half_written(workdir)
 
 
 @pytest.mark.slow
-def test_signals_while_training_save_and_leave(finished, cache, tmp_path):
+def test_signals_while_training_save_and_leave(finished, cache, server, tmp_path):
   workdir = tmp_path / "run"
   argv = harness.train(workdir, cache)
-  for number, at in ((signal.SIGINT, 4), (signal.SIGTERM, 20)):
-    process = harness.Process(*argv)
+  for number, at, start in (
+      (signal.SIGINT, 4, harness.Process), (signal.SIGTERM, 20, server.start)):
+    process = start(*argv)
     assert process.until(lambda at=at: n_rows(workdir) >= at)
     process.popen.send_signal(number)
     result = process.wait(60)
@@ -107,13 +109,14 @@ def test_signals_while_training_save_and_leave(finished, cache, tmp_path):
     assert at <= step < harness.STEPS
     assert n_rows(workdir) == step
     assert "Traceback" not in result.err
-  result = harness.run(*argv)
+  result = server.run(*argv)
+  assert result.status == 0, result.err
   assert f"continuing from step {step} of {harness.STEPS}" in result.out
   harness.assert_same_run(workdir, finished)
 
 
 @pytest.mark.slow
-def test_kills_and_signals_while_drawing_and_describing(finished, cache, tmp_path):
+def test_kills_and_signals_while_drawing_and_describing(finished, cache, server, tmp_path):
   fresh, workdir = tmp_path / "cache", tmp_path / "run"
   argv = harness.train(workdir, fresh)
 
@@ -127,7 +130,7 @@ def test_kills_and_signals_while_drawing_and_describing(finished, cache, tmp_pat
       (signal.SIGKILL, drawn), (signal.SIGINT, drawn),
       (signal.SIGKILL, described), (signal.SIGTERM, described)):
     before = amount()
-    process = harness.Process(*argv)
+    process = server.start(*argv)
     assert process.until(lambda amount=amount, before=before: amount() > before)
     process.popen.send_signal(number)
     start = time.monotonic()
@@ -138,7 +141,8 @@ def test_kills_and_signals_while_drawing_and_describing(finished, cache, tmp_pat
       assert "stopped; the same command continues from here" in result.err
       assert "Traceback" not in result.err
       assert time.monotonic() - start < 20
-  harness.run(*argv)
+  result = server.run(*argv)
+  assert result.status == 0, result.err
   assert len(drawn_files(fresh)) > 50
   assert drawn_files(fresh) == drawn_files(cache)
   names = described_videos(fresh)
@@ -149,7 +153,7 @@ def test_kills_and_signals_while_drawing_and_describing(finished, cache, tmp_pat
 def test_a_second_run_in_the_same_folder_is_refused(cache, server, tmp_path):
   workdir = tmp_path / "run"
   argv = harness.train(workdir, cache)
-  process = harness.Process(*argv)
+  process = server.start(*argv)
   assert process.until((workdir / ".lock").exists)
   second = server.run(*argv)
   assert second.status == 2

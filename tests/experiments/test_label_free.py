@@ -10,10 +10,10 @@ PRESET = "experiments/tca.py:label_free"
 
 
 @pytest.mark.slow
-def test_a_run_without_labels_gives_frame_weights(server, tmp_path):
+def test_a_run_without_labels_gives_frame_weights(cache, server, tmp_path):
   run = tmp_path / "run"
   result = server.run(*harness.train(
-      run, tmp_path / "cache", PRESET, train__steps=3, train__eval_every=0,
+      run, cache, PRESET, train__steps=3, train__eval_every=0,
       **{f"method__args__{k}": v for k, v in dict(
           self_similarity=1.0, level="both").items()}))
   assert result.status == 0, result.err

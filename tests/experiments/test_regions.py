@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import features, tca
+from experiments import tca
+from experiments.retrieval import features
 from experiments.workflows import retrieval
 from tests.experiments import harness
 from vssl_jax import export, parallel
@@ -108,8 +109,8 @@ def test_one_vector_a_frame_is_for_all_methods():
 
 
 @pytest.mark.slow
-def test_a_run_with_regions_reaches_its_table(server, tmp_path):
-  result = server.run(*harness.train(tmp_path / "run", tmp_path / "cache", VISIL, TINY))
+def test_a_run_with_regions_reaches_its_table(cache, server, tmp_path):
+  result = server.run(*harness.train(tmp_path / "run", cache, VISIL, TINY))
   assert result.status == 0, result.err
   rows = harness.rows(tmp_path / "run")
   assert list(rows) == ["mean-pooled features", "untrained comparator", "trained comparator"]

@@ -33,7 +33,7 @@ def test_the_table_holds_the_three_rows_of_results(finished, shared):
   for row in ROWS:
     assert cells(text, row) == [f"{found[row][name]:.3f}" for name in names]
     for name in names:
-      per_query = found[row]["average_precision"][name]
+      per_query = found[row]["per_item"][name]
       assert len(per_query) == 2
       assert np.isclose(found[row][name], np.mean(list(per_query.values())))
   assert found[ROWS[1]] != found[ROWS[2]], "training changed nothing"
@@ -92,7 +92,7 @@ def test_rankings(finished):
     assert {"ND", "DS", "CS", "IS", "distractor"} >= {row["label"] for row in own}
     # The ranking agrees with the table's number: 2 ND and 3 DS videos a query, all below rank 20
     # of a precision of at most 5 / 21.
-    found = harness.rows(finished)["trained TCA"]["average_precision"]["DSVR/chamfer"][query]
+    found = harness.rows(finished)["trained TCA"]["per_item"]["DSVR/chamfer"][query]
     relevant = [row["label"] in ("ND", "DS") for row in own]
     known = sum(np.mean(relevant[:i + 1]) for i, hit in enumerate(relevant) if hit) / 5
     assert known - 1e-6 <= found <= known + (5 - sum(relevant)) / 5 * 5 / 21 + 1e-6

@@ -95,9 +95,10 @@ def test_finished_runs_are_not_run_again(swept, file, cache, server):
   assert "row 1" not in result.out and "## Losses" in result.out and "## Banks" not in result.out
 
 
-def test_ctrl_c_stops_after_saving_and_the_same_command_continues(swept, file, cache, tmp_path):
+def test_ctrl_c_stops_after_saving_and_the_same_command_continues(
+    swept, file, cache, server, tmp_path):
   reference, _ = swept
-  process = harness.Process(*argv(file, tmp_path / "run", cache, "--sweep=loss"), module=MODULE)
+  process = server.start(*argv(file, tmp_path / "run", cache, "--sweep=loss"), module=MODULE)
 
   def second_began():
     done = [p.parent for p in (tmp_path / "run").glob("*/results.json")]
@@ -111,7 +112,8 @@ def test_ctrl_c_stops_after_saving_and_the_same_command_continues(swept, file, c
   assert "the same command continues from here" in result.out + result.err
   left = len(results(tmp_path / "run"))
   assert 1 <= left < 4
-  result = harness.run(*argv(file, tmp_path / "run", cache, "--sweep=loss"), module=MODULE)
+  result = server.run(*argv(file, tmp_path / "run", cache, "--sweep=loss"), module=MODULE)
+  assert result.status == 0, result.err
   assert f"run {left + 1} of 4" in result.out and f"run {left} of 4" not in result.out
   want, got = results(reference), results(tmp_path / "run")
   assert {k: v["rows"] for k, v in got.items()} == {k: v["rows"] for k, v in want.items()}

@@ -39,7 +39,7 @@ def test_the_recipe_runs_to_its_table(root, server, tmp_path):
   assert "3 training pairs, 5 background videos. " in text
   assert "All core videos were trained on" in text and "11 of 12 videos are on disk." in text
   rows = harness.rows(tmp_path / "run")
-  assert set(rows["trained TCA"]["average_precision"]["VCDB/cosine"]) == set(layout.CORE)
+  assert set(rows["trained TCA"]["per_item"]["VCDB/cosine"]) == set(layout.CORE)
   assert [row["step"] for row in harness.metrics(tmp_path / "run") if "loss" in row] == [
       *range(1, 7)]
   config = json.loads((tmp_path / "run" / "config.json").read_text())

@@ -1,7 +1,6 @@
 """Videos to whitened frame descriptors on disk: decode, backbone, pooling, PCA whitening."""
 
 import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from data_pipelines import frames as frame_pipeline
 from data_pipelines import lock, shards
 from data_pipelines.records import Record, RetrievalData
 from data_pipelines.store import Store, StoreWriter, View
-from experiments import cli
+from experiments import cli, origin
 from vssl_jax import log, parallel
 from vssl_jax.convert import resnet as convert
 from vssl_jax.models import frame_features
@@ -122,13 +121,13 @@ def prepare(config, data: RetrievalData, extractor: Extractor, known=None) -> tu
   videos = [data.videos[i] for i in dict.fromkeys([*data.train_ids, *data.eval_ids])]
   keys = {v.id: key(v) for v in videos}
   settings = settings_digest(config.features)
-  folder = cache_folder(config.data.cache_dir) / "features" / f"{data.name}-{settings}"
+  folder = origin.cache_folder(config.data.cache_dir) / "features" / f"{data.name}-{settings}"
   _extract_missing(extractor, folder / "raw", videos, keys, {"settings": settings},
                    _bad_videos(data, config.data.max_bad_fraction))
   raw = Store(folder / "raw").view(keys)
   if known is None:
     c = config.features
-    made_from = digest(c.whiten, c.whiten_frames, c.seed, [keys[i] for i in data.train_ids])
+    made_from = origin.digest(c.whiten, c.whiten_frames, c.seed, [keys[i] for i in data.train_ids])
     known = _fitted(folder / f"whitening-{made_from}.npz",
                     lambda: fit_whitening(raw, data.train_ids, c, extractor.regions))
   # By content: components are free in sign, so another fit to the same videos is another whitening.
@@ -267,38 +266,19 @@ def _whiten(folder: pathlib.Path, raw: View, white, keys: dict[str, str], dim: i
   return view
 
 
-def cache_folder(path: str) -> pathlib.Path:
-  """`data.cache_dir`, or vssl_jax below the user's cache folder where it is empty."""
-  if path:
-    return pathlib.Path(path).expanduser()
-  home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  return pathlib.Path(home) / "vssl_jax"
-
-
 def settings_digest(config) -> str:
   """A hash of all that decides what the raw features of a file are."""
   ignored = ("threads", "buffer", "whiten", "whiten_frames", "whitening")
   settings = {k: v for k, v in config.to_dict().items() if k not in ignored}
   if config.weights:
-    settings["weights"] = file_digest(config.weights)
-  return digest(VERSION, settings)
+    settings["weights"] = origin.file_digest(config.weights)
+  return origin.digest(VERSION, settings)
 
 
 def key(video: Record) -> str:
   """A name for what a video shows: its file as it is now, the part, the edit."""
   strength = [video.edit_strength] if video.edit_strength else []  # what was stored before has none
-  return digest(_file_state(video.video), video.start, video.end, video.edit_seed, *strength)
-
-
-def digest(*parts) -> str:
-  text = json.dumps(parts, sort_keys=True, default=str)
-  return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def file_digest(path: str) -> str:
-  """A hash of a file's content."""
-  with open(path, "rb") as f:
-    return hashlib.file_digest(f, "sha256").hexdigest()
+  return origin.digest(_file_state(video.video), video.start, video.end, video.edit_seed, *strength)
 
 
 def _file_state(path: str) -> list:

@@ -5,7 +5,8 @@ import pathlib
 import jax
 import numpy as np
 
-from experiments import features
+from experiments import origin
+from experiments.retrieval import features
 from vssl_jax import export
 from vssl_jax.evaluators import learned
 from vssl_jax.types import ConfigError
@@ -102,7 +103,7 @@ def load_score(embed: pathlib.Path) -> learned.Score:
 def digest(embed: pathlib.Path) -> str:
   """A hash of an exported model: of the file `embed`, and of the score beside it, if any."""
   paths = pathlib.Path(embed), pathlib.Path(embed).with_name(SCORE)
-  return features.digest([features.file_digest(path) for path in paths if path.is_file()])
+  return origin.digest([origin.file_digest(path) for path in paths if path.is_file()])
 
 
 def _embedded(method, dim: int, params, aux):

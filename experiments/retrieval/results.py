@@ -3,8 +3,6 @@
 import collections
 import csv
 import functools
-import json
-import os
 import pathlib
 import textwrap
 from collections.abc import Mapping
@@ -192,11 +190,10 @@ def figure(task, reports: Mapping[str, Report], embeds: Mapping):
                                   strip=strip, similarity=similarity)
 
 
-def save_figure(page, folder: pathlib.Path) -> pathlib.Path:
-  """Writes `retrieval.png`."""
-  path = folder / "retrieval.png"
-  figures.save(page, path)
-  return path
+def files(task, reports: Mapping[str, Report], folder: pathlib.Path) -> list[pathlib.Path]:
+  """Writes the tables that a run leaves besides its results."""
+  del task
+  return [rankings(reports, folder), curves(reports, folder)]
 
 
 def rankings(reports: Mapping[str, Report], folder: pathlib.Path) -> pathlib.Path:
@@ -227,8 +224,8 @@ def curves(reports: Mapping[str, Report], folder: pathlib.Path) -> pathlib.Path:
   return path
 
 
-def check_equal(live: Report, exported: Report) -> float:
-  """The largest difference of a score; raises where the export gives other numbers."""
+def check_equal(live: Report, exported: Report) -> str:
+  """How equal they are, in words; raises where the export gives other numbers."""
   # Of two stages, the last of a shortlist may be another video for a difference in the last digit.
   names = [s for s in live.scores if s != "two_stage"]
   worst = max(float(np.nanmax(np.abs(live.scores[s] - exported.scores[s]))) for s in names)
@@ -236,16 +233,12 @@ def check_equal(live: Report, exported: Report) -> float:
   off = [k for k in a if abs(a[k] - b[k]) > (1e-3 if k.endswith("/two_stage") else 1e-6)]
   if off or worst > 1e-5:
     raise RuntimeError(f"the export differs from the model: scores by up to {worst}, and {off}")
-  return worst
+  return f"the same mAP, scores equal to within {worst:.0e}"
 
 
-def save(path: pathlib.Path, text: str, reports: Mapping[str, Report], **facts) -> None:
-  """Writes results.json, whose presence marks the run as finished."""
-  rows = {name: {**r.numbers, **_ends(r), "average_precision": _per_query(r), **_per_event(r)}
-          for name, r in reports.items()}
-  temporary = path.with_suffix(".tmp")
-  temporary.write_text(json.dumps({"text": text, "rows": rows, **facts}, indent=1))
-  os.replace(temporary, path)
+def numbers(report: Report) -> dict:
+  """A row of results.json."""
+  return {**report.numbers, **_ends(report), "per_item": _per_query(report), **_per_event(report)}
 
 
 def _per_query(report: Report) -> dict:

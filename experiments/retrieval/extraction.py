@@ -24,12 +24,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipelines.datasets import folder
 from data_pipelines.records import Record
 from data_pipelines.store import Store, StoreWriter
-from experiments import features
+from experiments import cli, inputs
+from experiments.retrieval import features
 from vssl_jax.evaluators.embedded import embed_videos
 from vssl_jax.types import ConfigError
+
+
+def extract(model, workdir: pathlib.Path, source: str, output: str) -> None:
+  """Writes the descriptors of a user's videos to a Parquet file."""
+  check_output(output)
+  videos = inputs.find_videos(source)
+  step, state = model.newest(workdir)
+  with cli.writing(pathlib.Path(output)):
+    origin = {"run": workdir.absolute().name, "step": step}
+    counts = write(model, state, origin, videos, pathlib.Path(output))
+  print(f"{output}: {counts['videos']} videos, {counts['frames']} frames, "
+        f"{counts['bad']} that could not be read" + (", see its column error" if counts["bad"]
+                                                     else ""))
 
 
 def check_output(output: str) -> None:
@@ -41,19 +54,6 @@ def check_output(output: str) -> None:
     raise ConfigError(f"--output={output}: there is no folder {path.absolute().parent}; make it")
   if path.is_dir():
     raise ConfigError(f"--output={output} is a folder; name a file in it")
-
-
-def find_videos(source: str) -> list[Record]:
-  """The videos of a folder, or one file."""
-  path = pathlib.Path(source)
-  if path.is_file():
-    return [Record(path.name, str(path))]
-  if not path.is_dir():
-    raise ConfigError(f"--input={source}: no such file or folder")
-  found = folder.list_videos(path, key="--input")
-  if not found:
-    raise ConfigError(f"--input={source}: no videos here; looked for {', '.join(folder.SUFFIXES)}")
-  return [Record(folder.video_id(p, path), str(p)) for p in found]
 
 
 def write(model, state, origin: dict, videos: list[Record], output: pathlib.Path) -> dict[str, int]:

@@ -1,6 +1,5 @@
-"""The figures of a retrieval run besides `retrieval.png`: curves, attention, embedding."""
+"""The figures of a retrieval run."""
 
-import pathlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -8,19 +7,15 @@ import numpy as np
 from data_pipelines import frames as frame_pipeline
 from data_pipelines.render import load_truth
 from data_pipelines.render.draw import truth_path
-from vssl_jax.evaluators import (
-  figures,
-  figures_attention,
-  figures_curves,
-  figures_embedding,
-  protocols,
-)
+from experiments.retrieval import results
+from vssl_jax.evaluators import figures as drawing
+from vssl_jax.evaluators import figures_attention, figures_curves, figures_embedding, protocols
 from vssl_jax.evaluators.retrieval import Report
 
 VIDEOS = 4  # whose attention is drawn
 
 
-def draw(task, reports: Mapping[str, Report], embeds: Mapping) -> tuple[dict, list[str]]:
+def figures(task, reports: Mapping[str, Report], rows: Mapping) -> tuple[dict, list[str]]:
   """All of them, for the rows of a run's table, of which the last is the trained model.
 
   Every process has to call it: models run on the devices of all.
@@ -28,7 +23,8 @@ def draw(task, reports: Mapping[str, Report], embeds: Mapping) -> tuple[dict, li
   Returns:
     file name -> figure; and for each that doesn't apply a sentence that says why.
   """
-  pages, skipped = {}, []
+  embeds = {name: embed for name, (embed, _) in rows.items()}
+  pages, skipped = {"retrieval.png": results.figure(task, reports, embeds)}, []
   for name, page in (("curves.png", _curves), ("attention.png", _attention),
                      ("embedding.png", _embedding)):
     try:
@@ -40,13 +36,6 @@ def draw(task, reports: Mapping[str, Report], embeds: Mapping) -> tuple[dict, li
 
 class NotApplicable(Exception):
   """A figure can't be drawn of this model or data; says why."""
-
-
-def save(pages: Mapping, folder: pathlib.Path) -> list[pathlib.Path]:
-  """Writes figures; returns their paths."""
-  for name, page in pages.items():
-    figures.save(page, folder / name)
-  return [folder / name for name in pages]
 
 
 def _curves(task, reports, embeds):
@@ -67,7 +56,7 @@ def _attention(task, reports, embeds):
   attention = figures_attention.received(embeds[row], task.store, long)
   if attention is None:
     raise NotApplicable("this model attends to nothing")
-  chosen = [q for q in figures.spread_queries(report, similarity, VIDEOS) if q in attention]
+  chosen = [q for q in drawing.spread_queries(report, similarity, VIDEOS) if q in attention]
   if not chosen:
     raise NotApplicable("no query with a relevant video has several frames")
   items = task.model.extractor.sequences([task.data.videos[q] for q in chosen])

@@ -1,0 +1,199 @@
+"""What a correspondence run leaves to read: the table, pictures of masks and points, results.json.
+
+Of each evaluation the table shows its first numbers; results.json has all of them, and those of
+every object and video.
+"""
+
+import dataclasses
+import pathlib
+import textwrap
+from collections.abc import Mapping
+
+import numpy as np
+
+from experiments.correspondence import data
+from vssl_jax.evaluators import figures_points, figures_segmentation, segmentation
+from vssl_jax.metrics import intervals
+
+SHOWN = {"segmentation": ("J&F-Mean", "J-Mean", "F-Mean"), "keypoints": ("PCK@0.1", "PCK@0.2")}
+HEADS = {"J&F-Mean": "J&F", "J-Mean": "J", "F-Mean": "F"}
+MEANING = {
+    "segmentation": "J is the overlap of predicted and true masks (intersection over union), F how "
+                    "well their outlines agree, J&F the mean of both; means over objects, in "
+                    "percent, measured as the official DAVIS-2017 tool does.",
+    "keypoints": "PCK@a is the percentage of points within a body sizes of the truth, a body size "
+                 "being 0.6 times the diagonal of the box around a frame's true points; lost "
+                 "points are left out, as on JHMDB (results.json has the strict count too).",
+}
+PICTURES, TIMES = 3, 5  # sequences in a figure, and frames of each
+
+
+@dataclasses.dataclass(frozen=True)
+class Reports:
+  """What one row of the table found: name in `evals` -> report of that evaluation."""
+
+  by_eval: dict
+
+  @property
+  def numbers(self) -> dict[str, float]:
+    """"J&F-Mean/NAME" and so on; in percent, but for decays, counts and shares."""
+    return {f"{key}/{name}": value for name, report in self.by_eval.items()
+            for key, value in _percent(report).items()}
+
+  @property
+  def per_item(self) -> dict[str, dict[str, float]]:
+    """"J&F-Mean/NAME" -> object -> percent; "PCK@0.2/NAME" -> video -> percent."""
+    columns = {}
+    for name, report in self.by_eval.items():
+      columns |= {f"{key}/{name}": items for key, items in _items(report).items()}
+    return columns
+
+
+def kind(report) -> str:
+  """The evaluator that a report is of."""
+  return "segmentation" if isinstance(report, segmentation.Report) else "keypoints"
+
+
+def _percent(report) -> dict[str, float]:
+  if kind(report) == "keypoints":
+    return report.numbers
+  return {k: v if k == "objects" else 100 * v for k, v in report.numbers.items()}
+
+
+def _items(report) -> dict[str, dict[str, float]]:
+  if kind(report) == "segmentation":
+    rows = {name: (100 * row["J"].mean, 100 * row["F"].mean) for name, row in report.table.items()}
+    return {"J&F-Mean": {name: (j + f) / 2 for name, (j, f) in rows.items()},
+            "J-Mean": {name: j for name, (j, _) in rows.items()},
+            "F-Mean": {name: f for name, (_, f) in rows.items()}}
+  return {f"PCK@{a:g}": {name: 100 * float(np.mean(video.distance[video.found] <= a))
+                         if video.found.any() else 0.0 for name, video in report.videos.items()}
+          for a in report.thresholds if f"PCK@{a:g}" in SHOWN["keypoints"]}
+
+
+def table(task, reports: Mapping[str, Reports]) -> str:
+  """Rows of the evaluations' first numbers, what they mean, and what they are of."""
+  first = next(iter(reports.values())).by_eval
+  wide = max(len(name) for name in reports)
+  heads = {name: [HEADS.get(k, k) for k in SHOWN[kind(r)]] for name, r in first.items()}
+  cells = {name: max(9, -(-len(name) // len(h)) + 1) for name, h in heads.items()}
+
+  def line(label: str, groups) -> str:
+    return f"{label:<{wide}} " + " |".join(groups)
+
+  lines = [line("", [f"{name:>{cells[name] * len(h)}}" for name, h in heads.items()]),
+           line("%", ["".join(f"{x:>{cells[name]}}" for x in h) for name, h in heads.items()])]
+  for label, row in reports.items():
+    lines.append(line(label, [
+        "".join(f"{_percent(r)[k]:>{cells[name]}.1f}" for k in SHOWN[kind(r)])
+        for name, r in row.by_eval.items()]))
+  return "\n".join([*(text.rstrip() for text in lines), "", *_explain(task, reports)])
+
+
+def _explain(task, reports: Mapping[str, Reports]) -> list[str]:
+  c, last = task.config, list(reports.values())[-1]
+  lines = ["What is known of the first frame is carried on, frame by frame."]
+  for name, report in last.by_eval.items():
+    found = task.datasets[name]
+    what = f"the points of {len(report.videos)} videos" if kind(report) == "keypoints" else (
+        f"{int(report.numbers['objects'])} objects in {len(report.sequences)} sequences")
+    settings = c.evals[name].args
+    lines.append(f"{name}: {what} of {found.name}, {found.split}, by the protocol "
+                 f"{settings.protocol}{_options(c.evals[name].data)}.")
+    if found.missing:
+      lines.append(f"{len(found.missing)} sequences of {found.name} are missing.")
+  lines += dict.fromkeys(d.note for d in task.datasets.values() if d.note)
+  lines += [f"{name}: left out, since evals.{name}.data.root is empty." for name in task.skipped]
+  lines += [MEANING[k] for k in dict.fromkeys(map(kind, last.by_eval.values()))]
+  if len(reports) > 1:
+    lines += _gains(reports)
+  lines.append(f"The run was trained on the data set {task.trained_on!r} (seed {c.seed})."
+               if task.trained_on else f"Seed {c.seed}; trained on {c.data.name} for "
+               f"{c.train.steps} steps of {c.train.batch} clips.")
+  if getattr(task, "dropped", 0):
+    lines.append(f"{task.dropped} training videos could not be read and were left out.")
+  return [textwrap.fill(line, 98) for line in lines]
+
+
+def _options(settings) -> str:
+  """What a data set's reader was told, beyond which folder and split."""
+  left = {k: v for k, v in settings.items() if k not in (*data.NOT_OPTIONS, "shots")}
+  return "".join(f", {k}={v}" for k, v in left.items())
+
+
+def _gains(reports: Mapping[str, Reports]) -> list[str]:
+  """The last row against each before it, on the same objects and videos."""
+  (name, last), lines = list(reports.items())[-1], []
+  for base, row in list(reports.items())[:-1]:
+    parts = []
+    for evaluation, report in last.by_eval.items():
+      column = f"{SHOWN[kind(report)][0]}/{evaluation}"
+      mean, low, high = intervals.difference(last.per_item[column], row.per_item[column])
+      parts.append(f"{column} {mean:+.1f} (95 %: {low:+.1f} to {high:+.1f})")
+    lines.append(f"{name} against {base}: {', '.join(parts)}.")
+  return lines
+
+
+def figures(task, reports: Mapping[str, Reports], rows: Mapping) -> tuple[dict, list[str]]:
+  """Pictures of the last row's predictions.
+
+  Returns:
+    file name -> figure; and sentences on what doesn't apply, none here.
+  """
+  (label, last), embed = list(reports.items())[-1], list(rows.values())[-1]
+  pages = {}
+  for name, report in last.by_eval.items():
+    evaluator = task.evaluators[name]
+    records = {record.id: record for record in evaluator.records}
+    if kind(report) == "segmentation":
+      chosen = _spread({i: float(s.j.mean()) for i, s in report.sequences.items()})
+      strips = []
+      for i in chosen:
+        times = np.linspace(0, report.sequences[i].j.shape[1] + 1, TIMES).round().astype(int)
+        strips.append(figures_segmentation.strip(
+            i, evaluator.predictions(records[i], embed), times))
+      pages[f"{name}.png"] = figures_segmentation.masks_figure(
+          _alike(strips), note=f"{label}; frame 0 is given. J: overlap of predicted and true mask, "
+          "mean over objects; 1 is perfect. Sequences from the best to the worst.")
+    else:
+      chosen = _spread({i: -float(np.minimum(v.distance, 1).mean())
+                        for i, v in report.videos.items()})
+      pages[f"{name}.png"] = figures_points.points_figure([
+          figures_points.strip(records[i], evaluator.read(records[i]), report.predicted[i], TIMES)
+          for i in chosen], note=f"{label}; frame 0 is given. Rings: truth; discs: prediction. "
+          "Videos from the best to the worst.")
+  return pages, []
+
+
+def _spread(values: Mapping[str, float]) -> list[str]:
+  """Some names from the best to the worst, evenly spread."""
+  names = sorted(values, key=lambda name: (-values[name], name))
+  at = np.linspace(0, len(names) - 1, min(PICTURES, len(names))).round().astype(int)
+  return [names[i] for i in at]
+
+
+def _alike(strips: list) -> list:
+  """Those with as many frames as the longest: a short sequence has fewer to show."""
+  most = max(len(s.times) for s in strips)
+  return [s for s in strips if len(s.times) == most]
+
+
+def files(task, reports: Mapping[str, Reports], folder: pathlib.Path) -> list[pathlib.Path]:
+  """Folders of predictions that are there: masks in DAVIS's layout, points as csv."""
+  del reports
+  return [folder / name for name in task.evaluators if (folder / name).is_dir()]
+
+
+def check_equal(live: Reports, exported: Reports) -> str:
+  """How equal they are, in words; raises where the export gives other numbers."""
+  a, b = live.numbers, exported.numbers
+  off = {k: abs(a[k] - b[k]) for k in a if not abs(a[k] - b[k]) <= 0.1}
+  if a.keys() != b.keys() or off:
+    raise RuntimeError(f"the export differs from the model: {off or sorted(a.keys() ^ b.keys())}")
+  worst = max(abs(a[k] - b[k]) for k in a)
+  return "the same numbers" if not worst else f"the same numbers to within {worst:.0e}"
+
+
+def numbers(report: Reports) -> dict:
+  """A row of results.json."""
+  return {**report.numbers, "per_item": report.per_item}
