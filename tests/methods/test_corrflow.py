@@ -58,7 +58,7 @@ def build(**args):
 
 def features(params, aux, x):
   """Frame after frame: [B, T, h, w, D], and each frame's move of the running statistics."""
-  net = models.Encoder(SMALL["width"], SMALL["dim"])
+  net = models.Encoder(SMALL["width"], SMALL["dim"], blocks=SMALL["blocks"])
   out, moves = [], []
   for t in range(T):
     y, moved = net.apply({"params": params, "batch_stats": aux["batch_stats"]}, x[:, t],
@@ -212,7 +212,7 @@ def test_embeddings_are_the_encoders_and_take_any_size():
   assert got.shape == (2, 3, 4, SMALL["dim"]) and got.dtype == jnp.float32
   np.testing.assert_allclose(embed(params, aux, {"frames": np.float32(frames / 255)})["features"],
                              got, atol=1e-6)
-  net = models.Encoder(SMALL["width"], SMALL["dim"])
+  net = models.Encoder(SMALL["width"], SMALL["dim"], blocks=SMALL["blocks"])
   want = net.apply({"params": params, "batch_stats": aux["batch_stats"]}, frames / np.float32(255))
   np.testing.assert_allclose(got, want["features"], atol=1e-5)
 
