@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import signal
@@ -29,6 +30,8 @@ TINY = {
     "train.eval_every": 6, "train.checkpoint_every": 5, "evals.points.args.size": 48,
     "evals.masks.args.protocol": "crw",  # by cosine: what so small a network gives is near zero
 }
+# Each is a run or more of its own, of a way through the code that runs of TCA test too.
+dear = pytest.mark.skipif(os.environ.get("VSSL_SLOW") != "1", reason="VSSL_SLOW=1 runs it")
 ROWS = ["first labels repeated", "colours alone", "untrained CorrFlow", "trained CorrFlow"]
 
 
@@ -116,6 +119,7 @@ def test_the_export_takes_pictures_of_any_size(run):
   np.testing.assert_allclose(twice[:1], features, atol=1e-5)
 
 
+@dear
 def test_a_stopped_run_continues_to_the_same_bits(run, cache, tmp_path):
   argv = train(tmp_path / "run", cache)
   process = harness.Process(*argv)
@@ -170,6 +174,7 @@ def test_features_of_videos_are_written(run, cache, server, tmp_path):
   assert all(np.isfinite(a).all() and a.std() > 0 for a in arrays)
 
 
+@dear
 @pytest.mark.parametrize("preset, layout, name, columns", [
     ("davis", davis_layout, "later", 6), ("jhmdb", jhmdb_layout, "jhmdb", 2)])
 def test_other_data_sets(run, server, tmp_path, preset, layout, name, columns):
@@ -185,6 +190,7 @@ def test_other_data_sets(run, server, tmp_path, preset, layout, name, columns):
   assert (folder / name).is_dir() and json.loads((folder / "results.json").read_text())["rows"]
 
 
+@dear
 def test_the_authors_checkpoint_is_evaluated_as_it_is(cache, server, tmp_path):
   net = Encoder(4, 8, blocks=2)
   variables = random_variables(net, jax.random.key(3))
@@ -205,6 +211,7 @@ def test_the_authors_checkpoint_is_evaluated_as_it_is(cache, server, tmp_path):
   np.testing.assert_allclose(fn.call({"image": image})["features"], want, atol=1e-5)
 
 
+@dear
 @pytest.mark.parametrize("settings, words", [
     ({"method__args__radius": 0}, "method.args.radius=0 must be at least 1"),
     ({"clips__frames": 1}, "clips.frames=1 should be at least 2"),
