@@ -40,8 +40,8 @@ def data_root() -> pathlib.Path:
   return pathlib.Path(os.environ.get("VSSL_DATA", ROOT.parent / "shared" / "data"))
 
 
-# The dearer tests of the systems that no config trains yet. They run with VSSL_SLOW=1, and where
-# VSSL_GOLDEN names a folder.
+# The dearer tests of the systems that no config trains yet, and of a kernel that none uses. They
+# run with VSSL_SLOW=1, and where VSSL_GOLDEN names a folder.
 PARTS = frozenset(f"tests/{name}.py" for name in (
     "benchmarks/test_probabilistic", "convert/test_cycle_contrast", "convert/test_resnet3d",
     "evaluators/test_linear", "evaluators/test_logistic", "evaluators/test_matchers",
@@ -49,11 +49,12 @@ PARTS = frozenset(f"tests/{name}.py" for name in (
     "golden/test_cycle_contrast_losses", "golden/test_cycle_contrast_tracking",
     "golden/test_cycle_contrast_training", "golden/test_provico_backbones",
     "golden/test_provico_distance", "golden/test_provico_evaluation", "golden/test_provico_heads",
-    "golden/test_provico_objective", "losses/test_cycle", "losses/test_probabilistic",
-    "methods/test_cycle_contrast", "methods/test_provico", "methods/test_siamfc",
+    "golden/test_provico_objective", "golden/test_resnet", "losses/test_cycle",
+    "losses/test_probabilistic", "methods/test_cycle_contrast", "methods/test_provico",
+    "methods/test_siamfc",
     "models/test_contrast", "models/test_probabilistic", "models/test_resnet3d",
     "models/test_siamfc", "ops/test_gaussian", "ops/test_gaussian_pairs", "ops/test_placement",
-    "ops/test_video_convolution"))
+    "ops/test_video_convolution", "ops/test_window_attention_gpu"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
