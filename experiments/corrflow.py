@@ -31,8 +31,12 @@ from ml_collections import config_dict
 
 from vssl_jax.types import ConfigError
 
-# Label propagation of later work (corrflow spec 16.2), for features every 4 pixels.
-LATER = dict(stride=4, recent=(1, 2, 3, 4, 5, 6, 7), fixed_radius="same", align="cell")
+# What a protocol of `ops/propagation.py` is changed to, or can be by a flag; features come every 4
+# pixels. The paper's: the previous frame (corrflow spec 10). Of later work: the first frame and 7
+# before (16.2).
+PAPER = dict(stride=4, radius=6, temperature=1.0, feedback="hard")
+LATER = dict(stride=4, recent=(1, 2, 3, 4, 5, 6, 7), radius=12, fixed_radius="same", top_k=10,
+             temperature=0.05, align="cell")
 
 
 def get_config(preset: str = "") -> ml_collections.ConfigDict:
@@ -85,11 +89,12 @@ def base() -> ml_collections.ConfigDict:
   return c
 
 
-def segmentation(name: str = "", split: str = "", protocol: str = "crw", changes=None, merge=False,
+def segmentation(name: str = "", split: str = "", protocol: str = "crw", changes=None,
                  **options) -> dict:
   """An evaluation of masks; without a name of a data set, on that of `data`."""
+  changes = changes or (PAPER if protocol == "corrflow" else LATER)
   return dict(name="segmentation", data=dict(name=name, root="", split=split, **options),
-              args=dict(protocol=protocol, changes=changes or LATER, merge=merge))
+              args=dict(protocol=protocol, changes=changes, merge=False))
 
 
 def keypoints(name: str = "", split: str = "", protocol: str = "jhmdb", size: int = 320,
@@ -110,12 +115,11 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   c.optim.update(learning_rate=2e-3, schedule="cosine")
   c.train.update(steps=1000, batch=4, checkpoint_every=250)
   # Masks twice: in steady light, and as of a camera whose colours change from frame to frame.
-  paper = dict(protocol="corrflow", changes=dict(stride=4))
-  c.evals.masks = segmentation(split="eval", shots=True, **paper)
-  c.evals.unsteady = segmentation(split="eval", shots=True, flicker=0.3, n_train_families=0,
-                                  n_background=0, **paper)
+  c.evals.masks = segmentation(split="eval", protocol="corrflow", shots=True)
+  c.evals.unsteady = segmentation(split="eval", protocol="corrflow", shots=True, flicker=0.3,
+                                  n_train_families=0, n_background=0)
   c.evals.points = keypoints(split="eval", protocol="corrflow", size=96, shots=True,
-                             changes=dict(stride=4, feedback="soft"))
+                             changes=PAPER | dict(feedback="soft"))
 
 
 def folder(c: ml_collections.ConfigDict) -> None:
@@ -129,7 +133,7 @@ def folder(c: ml_collections.ConfigDict) -> None:
   changes = LATER | dict(recent=(1, 2, 3, 4))
   c.evals.points = keypoints("homography", split="heldout", size=128, changes=changes,
                              allow_missing=True)
-  c.evals.davis = segmentation("davis", "all", protocol="corrflow", changes=dict(stride=4))
+  c.evals.davis = segmentation("davis", "all", protocol="corrflow")
   for key in ("root", "holdout", "holdout_seed"):
     c.evals.points.data[key] = c.data.get_ref(key)
 
@@ -148,7 +152,7 @@ def oxuva(c: ml_collections.ConfigDict) -> None:
 
 
 def _paper(c: ml_collections.ConfigDict) -> None:
-  c.evals.davis = segmentation("davis", "val", protocol="corrflow", changes=dict(stride=4))
+  c.evals.davis = segmentation("davis", "val", protocol="corrflow")
   c.evals.later = segmentation("davis", "val")
 
 def mast(c: ml_collections.ConfigDict) -> None:
@@ -160,13 +164,13 @@ def mast(c: ml_collections.ConfigDict) -> None:
                        scheduled_sampling=(1.0, 1.0))
   c.optim.learning_rate = 1e-3
   c.train.update(steps=100_000, batch=12)
-  c.evals.davis = segmentation("davis", "val", protocol="mast", changes=dict(stride=4))
+  c.evals.davis = segmentation("davis", "val", protocol="mast", changes=dict(stride=4, radius=12))
 
 
 def davis(c: ml_collections.ConfigDict) -> None:
   """DAVIS-2017's validation sequences, to evaluate on: the paper's protocol and the later one."""
   c.data.update(name="davis", root=config_dict.placeholder(str), allow_missing=True)
-  c.evals.davis = segmentation(split="val", protocol="corrflow", changes=dict(stride=4))
+  c.evals.davis = segmentation(split="val", protocol="corrflow")
   c.evals.later = segmentation(split="val")
 
 

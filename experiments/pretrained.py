@@ -1,8 +1,11 @@
 """`method.weights`: a run that begins with others' parameters instead of random ones."""
 
+import dataclasses
+
 import jax
 
 from experiments import registry
+from vssl_jax import parallel
 from vssl_jax.types import ConfigError, PyTree
 
 
@@ -30,6 +33,20 @@ def load(config):
     raise ConfigError(f"method.weights={path} holds a {found.kind}, not a {wanted}; set "
                       f"method.args.aggregator={found.kind}")
   return found
+
+
+def begin(state, config, mesh, hint: str = ""):
+  """A run's first state: `state`, or with the parameters of `method.weights` in it.
+
+  Args:
+    hint: see `replace`.
+  """
+  path = config.method.weights
+  if not path:
+    return state
+  params, aux = replace(state.params, state.aux, load(config), path, hint)
+  state = dataclasses.replace(state, params=params, aux=aux)
+  return jax.device_put(state, parallel.replicated(mesh))
 
 
 def replace(params: PyTree, aux: PyTree, found, path: str,

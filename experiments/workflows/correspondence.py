@@ -115,15 +115,11 @@ class Model:
 
   def init_state(self):
     """The state before the first step."""
-    state, path = self._random_state(), self.config.method.weights
+    state = self._random_state()
     if self.centroids is not None:
       known = jax.device_put(self.centroids, parallel.replicated(self.mesh))
       state = dataclasses.replace(state, aux=state.aux | {"centroids": known})
-    if not path:
-      return state
-    params, aux = pretrained.replace(state.params, state.aux, pretrained.load(self.config), path)
-    state = dataclasses.replace(state, params=params, aux=aux)
-    return jax.device_put(state, parallel.replicated(self.mesh))
+    return pretrained.begin(state, self.config, self.mesh)
 
   def _random_state(self):
     batch = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self._batch(1))

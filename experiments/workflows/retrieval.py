@@ -109,12 +109,7 @@ class Model:
 
   def init_state(self):
     """The state before the first step."""
-    state, path = self._random_state(), self.config.method.weights
-    if not path:
-      return state
-    params, aux = pretrained.replace(state.params, state.aux, pretrained.load(self.config), path)
-    state = dataclasses.replace(state, params=params, aux=aux)
-    return jax.device_put(state, parallel.replicated(self.mesh))
+    return pretrained.begin(self._random_state(), self.config, self.mesh, INPUT_SIZE)
 
   def _random_state(self):
     x = np.zeros((1, self.config.pairs.length, self.dim), np.float32)

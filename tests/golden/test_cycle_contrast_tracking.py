@@ -1,8 +1,6 @@
 """CycleContrast's tracking evaluation against the released one and the GOT-10k toolkit."""
 
 import functools
-import os
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +18,6 @@ from vssl_jax.models import siamfc
 from vssl_jax.ops import crops
 from vssl_jax.ops.correlation import cross_correlate
 
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "golden" / "cycle_contrast"
-
 
 @pytest.fixture(scope="module")
 def folder(golden_dir):
@@ -32,11 +28,8 @@ def folder(golden_dir):
 
 @pytest.fixture(scope="module")
 def models(folder):
-  """Seeds and names of the weights, which the project's own copy need not have."""
-  for place in (folder, *([] if "VSSL_GOLDEN" in os.environ else [SHARED])):
-    if (place / "names.json").is_file():
-      return rules.load_cases(place)
-  pytest.skip(f"no names.json in {folder}")
+  """Seeds and names of the weights."""
+  return rules.load_cases(folder)
 
 
 def cases(folder, name):

@@ -1,0 +1,29 @@
+"""Every preset of CorrFlow's config: what it trains fits, and what it is evaluated by exists."""
+
+import jax
+import pytest
+
+from experiments import config_file, corrflow
+from experiments.workflows import correspondence
+from vssl_jax import parallel
+from vssl_jax.evaluators.segmentation import choose_protocol
+
+PRESETS = ("", "folder", "kinetics", "oxuva", "mast", "davis", "jhmdb")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets(preset):
+  config = corrflow.get_config(preset)
+  model = correspondence.Model(config, parallel.mesh(jax.devices()[:1]))
+  model.check()
+  assert config.evals
+  for evaluation in config.evals.values():
+    protocol = choose_protocol(evaluation.args.protocol, evaluation.args.changes)
+    assert protocol.stride == model.stride == 4
+
+
+def test_numbers_of_protocols_are_flags():
+  config = corrflow.get_config("davis")
+  for name in ("later.args.changes.top_k", "later.args.changes.recent",
+               "davis.args.changes.radius", "davis.args.merge"):
+    config_file.check_key(config, f"evals.{name}", name)
