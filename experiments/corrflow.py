@@ -90,17 +90,24 @@ def base() -> ml_collections.ConfigDict:
 
 
 def segmentation(name: str = "", split: str = "", protocol: str = "crw", changes=None,
-                 **options) -> dict:
-  """An evaluation of masks; without a name of a data set, on that of `data`."""
+                 about: str = "", **options) -> dict:
+  """An evaluation of masks; without a name of a data set, on that of `data`.
+
+  Args:
+    about: what the table says of it.
+    options: of the data set's reader.
+  """
   changes = changes or (PAPER if protocol == "corrflow" else LATER)
-  return dict(name="segmentation", data=dict(name=name, root="", split=split, **options),
+  return dict(name="segmentation", about=about,
+              data=dict(name=name, root="", split=split, **options),
               args=dict(protocol=protocol, changes=changes, merge=False))
 
 
 def keypoints(name: str = "", split: str = "", protocol: str = "jhmdb", size: int = 320,
-              changes=None, **options) -> dict:
+              changes=None, about: str = "", **options) -> dict:
   """An evaluation of key points; likewise."""
-  return dict(name="keypoints", data=dict(name=name, root="", split=split, **options),
+  return dict(name="keypoints", about=about,
+              data=dict(name=name, root="", split=split, **options),
               args=dict(protocol=protocol, changes=changes or LATER, size=size))
 
 
@@ -114,10 +121,10 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   c.method.args.update(width=16, blocks=1)
   c.optim.update(learning_rate=2e-3, schedule="cosine")
   c.train.update(steps=1000, batch=4, checkpoint_every=250)
-  # Masks twice: in steady light, and as of a camera whose colours change from frame to frame.
   c.evals.masks = segmentation(split="eval", protocol="corrflow", shots=True)
   c.evals.unsteady = segmentation(split="eval", protocol="corrflow", shots=True, flicker=0.3,
-                                  n_train_families=0, n_background=0)
+                                  n_train_families=0, n_background=0,
+                                  about="exposure and white balance change in every frame")
   c.evals.points = keypoints(split="eval", protocol="corrflow", size=96, shots=True,
                              changes=PAPER | dict(feedback="soft"))
 

@@ -47,6 +47,11 @@ _NOTE = (
   "pool of filler shots, and no scene."
 )
 
+_SHOTS = (
+  "Synthetic scenes drawn from a seed; training and evaluation share none. The numbers compare "
+  "methods and settings on this set only and say nothing about real videos."
+)
+
 
 def read(root: str, split: str = "all", *, allow_missing: bool = False, label: str = "motion",
          truth: bool = False, shots: bool = False, **settings) -> Dataset:
@@ -85,7 +90,7 @@ def read(root: str, split: str = "all", *, allow_missing: bool = False, label: s
       record = Record(id_, path, label=number, text=_CLASSES[label][number], splits=splits,
                       truth=_main_object(path) if truth and not shots else {})
       records += _longest_shot(record, fps) if shots else [record]
-  return Dataset("procedural", split, records, _CLASSES[label], note=data.note)
+  return Dataset("procedural", split, records, _CLASSES[label], note=_SHOTS if shots else data.note)
 
 
 def _longest_shot(record: Record, fps: float) -> list[Record]:

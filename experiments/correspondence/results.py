@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from experiments.correspondence import data
 from vssl_jax.evaluators import figures_points, figures_segmentation, segmentation
 from vssl_jax.metrics import intervals
 
@@ -97,9 +96,9 @@ def _explain(task, reports: Mapping[str, Reports]) -> list[str]:
     found = task.datasets[name]
     what = f"the points of {len(report.videos)} videos" if kind(report) == "keypoints" else (
         f"{int(report.numbers['objects'])} objects in {len(report.sequences)} sequences")
-    settings = c.evals[name].args
+    settings = c.evals[name]
     lines.append(f"{name}: {what} of {found.name}, {found.split}, by the protocol "
-                 f"{settings.protocol}{_options(c.evals[name].data)}.")
+                 f"{settings.args.protocol}{settings.about and '; '}{settings.about}.")
     if found.missing:
       lines.append(f"{len(found.missing)} sequences of {found.name} are missing.")
   lines += dict.fromkeys(d.note for d in task.datasets.values() if d.note)
@@ -113,12 +112,6 @@ def _explain(task, reports: Mapping[str, Reports]) -> list[str]:
   if getattr(task, "dropped", 0):
     lines.append(f"{task.dropped} training videos could not be read and were left out.")
   return [textwrap.fill(line, 98) for line in lines]
-
-
-def _options(settings) -> str:
-  """What a data set's reader was told, beyond which folder and split."""
-  left = {k: v for k, v in settings.items() if k not in (*data.NOT_OPTIONS, "shots")}
-  return "".join(f", {k}={v}" for k, v in left.items())
 
 
 def _gains(reports: Mapping[str, Reports]) -> list[str]:

@@ -59,11 +59,16 @@ def job(item):
   return what
 
 
+def children():
+  return {process.pid for process in psutil.Process().children()
+          if "resource_tracker" not in " ".join(process.cmdline())}
+
+
 def run(items, workers=2, time_limit=20.0, **options):
+  before = children()  # other tests may have left some
   outcomes = dict(isolate.run(job, items, workers=workers, time_limit=time_limit, **options))
   assert sorted(outcomes) == list(range(len(items)))
-  assert not psutil.Process().children() or all(
-      "resource_tracker" in " ".join(p.cmdline()) for p in psutil.Process().children())
+  assert not children() - before
   return [outcomes[i] for i in range(len(items))]
 
 
