@@ -120,7 +120,7 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   c.colours.clusters = 32
   c.method.args.update(width=16, blocks=1)
   c.optim.update(learning_rate=2e-3, schedule="cosine")
-  c.train.update(steps=1000, batch=4, checkpoint_every=250)
+  c.train.update(steps=1600, batch=4, checkpoint_every=400)
   c.evals.masks = segmentation(split="eval", protocol="corrflow", shots=True)
   c.evals.unsteady = segmentation(split="eval", protocol="corrflow", shots=True, flicker=0.3,
                                   n_train_families=0, n_background=0,
