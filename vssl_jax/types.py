@@ -26,12 +26,15 @@ class Method(NamedTuple):
     embed: `(params, aux, inputs) -> dict of arrays`; deterministic.
     score: learned similarity, or None: `(params, aux, query, target) -> {name: [Q, N]}`, where
       `query` and `target` are what `embed` gave for Q and N inputs; deterministic.
+    dense: features of places, or None: `(params, aux, inputs) -> {"features": [B, h, w, D]}`, maps
+      to track objects by; deterministic.
   """
 
   init: Callable
   loss: Callable
   embed: Callable
   score: Callable | None = None
+  dense: Callable | None = None
 
 
 @jax.tree_util.register_dataclass

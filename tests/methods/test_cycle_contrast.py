@@ -17,7 +17,7 @@ from tests.reference import cycle as reference
 from vssl_jax import optim, parallel, train
 from vssl_jax.checkpoint import Checkpoints, same
 from vssl_jax.methods import cycle_contrast
-from vssl_jax.models import resnet
+from vssl_jax.models import resnet, siamfc
 from vssl_jax.models.contrast import Encoder
 from vssl_jax.types import ConfigError
 
@@ -216,6 +216,28 @@ def test_embeddings_are_the_query_encoders():
   np.testing.assert_allclose(got["features"], want["pooled"], atol=1e-5)
   np.testing.assert_allclose(got["projection"], [reference.unit(v) for v in want["intra"]],
                              atol=1e-5)
+
+
+def test_dense_features_are_the_same_trunks_with_stride_8(monkeypatch):
+  monkeypatch.setitem(resnet.BACKBONES, "resnet18", ((1, 1, 1, 1), False))
+  method, rng = cycle_contrast.make(**SMALL), np.random.default_rng(0)
+  params, aux = jax.jit(method.init)(KEY, make_batch())
+  # Statistics as at the start would hide that others aren't used.
+  stats = jax.tree.map(lambda x: x + jnp.float32(rng.uniform(-0.2, 0.2, x.shape)),
+                       aux["batch_stats"])
+  images = rng.integers(0, 256, (2, 40, 27, 3), np.uint8)
+  given = params, aux | {"batch_stats": stats}, {"frames": images}
+  got = jax.jit(method.dense)(*given)["features"]
+  assert got.shape == (2, 5, 4, 32) and got.any()
+  x = (jnp.float32(images) / 255 - jnp.float32(cycle_contrast.MEAN)) / jnp.float32(
+    cycle_contrast.STD)
+  variables = {"params": params["trunk"], "batch_stats": stats["trunk"]}
+  want = jax.jit(siamfc.trunk("resnet18", width=4).apply)(variables, x)["stage4"]
+  np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+  ordinary = jax.eval_shape(resnet.make("resnet18", width=4).apply, variables, x)
+  assert ordinary["stage4"].shape == (2, 2, 1, 32)  # takes the same parameters
+  half = cycle_contrast.make(**SMALL, dtype="bfloat16").dense
+  assert jax.eval_shape(half, *given)["features"].dtype == jnp.float32
 
 
 def test_it_takes_what_the_reader_gives(tmp_path):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax.losses import cycle as losses
-from vssl_jax.models import resnet
+from vssl_jax.models import resnet, siamfc
 from vssl_jax.models.contrast import Encoder, random_variables
 from vssl_jax.ops import bank as banks
 from vssl_jax.ops import ema
@@ -56,7 +56,7 @@ def make(*, backbone: str = "resnet50", width: int = 64, dim: int = 128, intra_q
          positives: str = "random_frame", shared: bool = False, head: str = "mlp",
          mask_same_video: bool = True, filled_only: bool = False, with_self: bool = False,
          dtype: str = "float32") -> Method:
-  """CycleContrast as three pure functions (cycle_contrast spec 2-4). Defaults are the paper's.
+  """CycleContrast as pure functions (cycle_contrast spec 2-4, 6.1). Defaults are the paper's.
 
   Args:
     backbone, width: of the trunk, see `resnet`.
@@ -213,7 +213,15 @@ def make(*, backbone: str = "resnet50", width: int = 64, dim: int = 128, intra_q
                     _normalised(inputs["frames"]))
     return {"features": out["pooled"], "projection": l2(out["intra"])}
 
-  return Method(init, loss_fn, embed)
+  def dense(params, aux, inputs):
+    """Images [B, H, W, 3] -> `features` [B, ceil(H / 8), ceil(W / 8), C] of the dilated trunk."""
+    trunk = siamfc.trunk(backbone, width=width, dtype=net.dtype)
+    x = _normalised(inputs["frames"])
+    out = trunk.apply({"params": params["trunk"], "batch_stats": aux["batch_stats"]["trunk"]},
+                      x if net.dtype is None else x.astype(net.dtype))["stage4"]
+    return {"features": out.astype(jnp.promote_types(out.dtype, jnp.float32))}
+
+  return Method(init, loss_fn, embed, dense=dense)
 
 
 def _draw(key, shape: tuple[int, int], groups: int, queue: int, neighbours: int) -> Draws:
