@@ -119,12 +119,13 @@ def dense(protocol: ops.Protocol, args) -> dict:
     return (dy ** 2 + dx ** 2 < radius ** 2 if protocol.shape == "disk"
             else (abs(dy) <= radius) & (abs(dx) <= radius))
 
-  masks = {radius: jnp.asarray(near(radius)) for radius in set(protocol.radii)}
+  # None, for everywhere, doesn't sort among numbers, as keys of a tree have to.
+  masks = {str(radius): jnp.asarray(near(radius)) for radius in set(protocol.radii)}
 
   @jax.jit
   def step(q, k, v, masks):
     s = jnp.einsum("yxd,rijd->yxrij", q, k, precision=jax.lax.Precision.HIGHEST)
-    mask = jnp.stack([masks[radius] for radius in protocol.radii], axis=2)
+    mask = jnp.stack([masks[str(radius)] for radius in protocol.radii], axis=2)
     s = jnp.where(mask, s / protocol.temperature, -1e30).reshape(h * w, -1)
     v = v.reshape(-1, args.classes)
     if protocol.top_k is None:

@@ -125,7 +125,8 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   c.evals.unsteady = segmentation(split="eval", protocol="corrflow", shots=True, flicker=0.3,
                                   n_train_families=0, n_background=0,
                                   about="exposure and white balance change in every frame")
-  c.evals.points = keypoints(split="eval", protocol="corrflow", size=96, shots=True,
+  # Twice the frames' size: at their own a cell is wider than what counts as near.
+  c.evals.points = keypoints(split="eval", protocol="corrflow", size=192, shots=True,
                              changes=PAPER | dict(feedback="soft"))
 
 

@@ -1,156 +1,56 @@
-"""Dense features of a user's videos: one array a video, and a page that says what they are.
+"""Dense features of a user's videos, as arrays on disk; see `feature_folder`.
 
-  FOLDER/ID.npy          [T, h, w, D]; `numpy.load(path, mmap_mode="r")` reads a part of it
-  FOLDER/features.json   stride, alignment, type, and for each video its array's shape, the size of
-                         its frames, frames a second; which ones could not be read, and why
-
-Row t is frame t * every of the video. Cell y, x of it lies at pixel stride * y, stride * x where
-`align` is "cell", and (stride - 1) / 2 further on where it is "half_pixel".
+Row t is frame t * every of the video, [h, w, D]. Cell y, x of it lies at pixel stride * y,
+stride * x where `align` is "cell", and (stride - 1) / 2 further on where it is "half_pixel". The
+page has the size of each video's frames, and frames a second.
 """
 
-import dataclasses
-import json
-import os
-import pathlib
-import time
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.lib.format import open_memmap
-from tqdm import tqdm
 
 from data_pipelines import media
-from data_pipelines.encode import write_atomic
-from data_pipelines.errors import VideoError
 from data_pipelines.records import Record
-from experiments import cli
-from vssl_jax import log
-from vssl_jax.evaluators.dense import Embed, features_of, named
+from experiments import feature_folder
+from vssl_jax.evaluators.dense import Embed, features_of
 from vssl_jax.ops.resample import ALIGNMENTS
 from vssl_jax.types import ConfigError
-
-PAGE = "features.json"
-DTYPES = ("float16", "float32")
-SAVE_EVERY = 5.0  # seconds between writes of the page, which names all videos
-
-
-@dataclasses.dataclass(frozen=True)
-class Extracted:
-  """What `extract` left.
-
-  Attributes:
-    page: the file that describes the features.
-    videos, frames: how many arrays and rows there are now.
-    kept: how many of the videos an earlier call had finished.
-    bad: id of a video that could not be read -> why.
-  """
-
-  page: pathlib.Path
-  videos: int
-  frames: int
-  kept: int
-  bad: dict[str, str]
-
-  def text(self) -> str:
-    """A line for the terminal."""
-    kept = f" ({self.kept} of an earlier call)" if self.kept else ""
-    bad = f", {len(self.bad)} that could not be read, see bad in it" if self.bad else ""
-    return f"{self.page}: {self.videos} videos{kept}, {self.frames} frames{bad}"
 
 
 def extract(embed: Embed, videos: Sequence[Record], output: str, *, stride: int,
             align: str = "cell", dtype: str = "float16", every: int = 1,
-            origin: dict | None = None, progress: bool = True) -> Extracted:
+            origin: dict | None = None, progress: bool = True) -> feature_folder.Extracted:
   """Writes the features of whole videos; a later call goes on where one was interrupted.
 
   Args:
     embed: as of `dense.features_of`.
-    videos: as of `inputs.find_videos`.
-    output: a folder, new or of an earlier call with the same settings.
+    videos, output, dtype, progress: as of `feature_folder.write`.
     stride, align: of the cells, see the module.
-    dtype: "float16" or "float32", of the arrays.
     every: take each so many-th frame, from the first on.
     origin: what made the features, for example the run and the step; goes into the page.
-    progress: a bar with the remaining time, on a terminal.
 
   Raises:
-    ConfigError: an impossible setting, or the folder holds features of other settings. A video
-      that can't be read is reported and counted, and raises nothing.
+    ConfigError: as of `feature_folder.write`.
   """
-  if dtype not in DTYPES or align not in ALIGNMENTS or every < 1:
-    raise ConfigError(f"{dtype=}, {align=}, {every=}: should be one of {', '.join(DTYPES)}; one "
-                      f"of {', '.join(ALIGNMENTS)}; at least 1")
-  folder = pathlib.Path(output)
-  cli.make_folder(folder, "--output")
-  settings = {**(origin or {}), "stride": stride, "align": align, "dtype": dtype, "every": every}
-  known, bad, kept = _known(folder, settings), {}, 0
-  saved = time.monotonic()
-  with cli.writing(folder):
-    try:
-      _save(folder, settings, known, bad)  # from now on the folder is known as ours
-      for video in tqdm(videos, unit="video", desc="extract", leave=False,
-                        disable=None if progress else True):
-        cli.INTERRUPT.check()
-        try:
-          if _finished(folder, video, known.get(video.id)):
-            kept += 1
-          else:
-            known.pop(video.id, None)
-            known[video.id] = _write(embed, video, folder, stride, dtype, every)
-        except VideoError as e:
-          bad[video.id] = e.reason
-          log.write(f"can't use {video.id}: {e.reason}")
-        if time.monotonic() - saved > SAVE_EVERY:
-          _save(folder, settings, known, bad)
-          saved = time.monotonic()
-    finally:
-      _save(folder, settings, known, bad)
-  now = [known[v.id] for v in videos if v.id in known]
-  return Extracted(folder / PAGE, len(now), sum(v["shape"][0] for v in now), kept, bad)
+  if align not in ALIGNMENTS or every < 1:
+    raise ConfigError(f"{align=}, {every=}: should be one of {', '.join(ALIGNMENTS)}; at least 1")
 
-
-def _file(folder: pathlib.Path, video: Record) -> pathlib.Path:
-  return folder / f"{video.id}.npy"
-
-
-def _source(video: Record) -> list[int]:
-  """Size and time of a video's file: what tells that it was replaced."""
-  try:
-    state = os.stat(video.video)
-  except OSError as e:
-    raise VideoError(video.video, (e.strerror or "can't be read").lower()) from e
-  return [state.st_size, state.st_mtime_ns]
-
-
-def _finished(folder: pathlib.Path, video: Record, entry: dict | None) -> bool:
-  return entry is not None and entry["source"] == _source(video) and _file(folder, video).is_file()
-
-
-def _write(embed: Embed, video: Record, folder: pathlib.Path, stride: int, dtype: str,
-           every: int) -> dict:
-  """Writes one array, whole or not at all; returns its entry for the page."""
-  path, source = _file(folder, video), _source(video)
-  cli.make_folder(path.parent, "--output")
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  path.unlink(missing_ok=True)  # of what the video was before
-  try:
-    with named(video), media.open_media(video) as reader:
+  def describe(video: Record):
+    with media.open_media(video) as reader:
       indices = np.arange(0, reader.n_frames, every)
-      rows = features_of(reader.stream(indices), embed, stride)
-      for t, row in enumerate(rows):
+      yield len(indices), {"height": reader.height, "width": reader.width, "fps": reader.fps,
+                           "n_frames": reader.n_frames}
+      for t, row in enumerate(features_of(reader.stream(indices), embed, stride)):
         if t == 0:
           _check_cells(row, reader.height, reader.width, stride)
-          out = open_memmap(temporary, mode="w+", dtype=dtype, shape=(len(indices), *row.shape))
-        out[t] = _narrow(row, dtype)
-        cli.INTERRUPT.check()
-      out.flush()
-      entry = {"file": path.relative_to(folder).as_posix(), "shape": list(out.shape),
-               "height": reader.height, "width": reader.width, "fps": reader.fps,
-               "n_frames": reader.n_frames, "source": source}
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
-  return entry
+        yield row
+
+  about = ("features [T, h, w, D] in one .npy a video: row t is frame t * every, cell (y, x) lies "
+           "at pixel stride * (y, x)" + (" + (stride - 1) / 2" if align != "cell" else "")
+           + "; h w are the frame's size over the stride, rounded up")
+  settings = {**(origin or {}), "stride": stride, "align": align, "every": every}
+  return feature_folder.write(describe, videos, output, dtype=dtype, settings=settings,
+                              about=about, progress=progress)
 
 
 def _check_cells(row: np.ndarray, height: int, width: int, stride: int) -> None:
@@ -159,43 +59,3 @@ def _check_cells(row: np.ndarray, height: int, width: int, stride: int) -> None:
     raise ConfigError(f"features have {row.shape[0]} x {row.shape[1]} cells; frames of {height} x "
                       f"{width} pixels at stride {stride} have {cells[0]} x {cells[1]}: the stride "
                       "isn't the encoder's")
-
-
-def _narrow(row: np.ndarray, dtype: str) -> np.ndarray:
-  with np.errstate(over="ignore"):  # told below
-    narrow = row.astype(dtype)
-  if not np.isfinite(narrow).all():
-    raise ConfigError(f"features up to {np.abs(row).max():g} don't fit into {dtype}"
-                      + ("; use float32" if np.isfinite(row).all() else ": some aren't finite"))
-  return narrow
-
-
-def _known(folder: pathlib.Path, settings: dict) -> dict[str, dict]:
-  """What an earlier call has finished, id -> entry."""
-  page = folder / PAGE
-  if not page.is_file():
-    if any(not p.name.startswith(".") for p in folder.iterdir()):
-      raise ConfigError(f"--output={folder} holds other files and no {PAGE}; choose a new folder")
-    return {}
-  try:
-    before = json.loads(page.read_text(encoding="utf-8"))
-    videos = before.pop("videos")
-  except (ValueError, KeyError) as e:
-    raise ConfigError(f"{page} is damaged ({e}); choose a new folder") from e
-  before = {k: v for k, v in before.items() if k not in ("bad", "about")}
-  changed = sorted(k for k in before.keys() | settings.keys()
-                   if before.get(k) != settings.get(k))
-  if changed:
-    shown = ", ".join(f"{k} ({before.get(k)} there, {settings.get(k)} now)" for k in changed)
-    raise ConfigError(f"--output={folder} holds features of other settings: {shown}; choose a new "
-                      "folder")
-  return videos
-
-
-def _save(folder: pathlib.Path, settings: dict, known: dict, bad: dict) -> None:
-  about = ("features [T, h, w, D] in one .npy a video: row t is frame t * every, cell (y, x) lies "
-           "at pixel stride * (y, x)" + (" + (stride - 1) / 2" if settings["align"] != "cell"
-                                         else "") + "; h w are the frame's size over the stride, "
-           "rounded up")
-  page = {"about": about, **settings, "videos": known, "bad": bad}
-  write_atomic(folder / PAGE, (json.dumps(page, indent=1) + "\n").encode())

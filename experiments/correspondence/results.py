@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from experiments import tables
 from vssl_jax.evaluators import figures_points, figures_segmentation, segmentation
-from vssl_jax.metrics import intervals
 
 SHOWN = {"segmentation": ("J&F-Mean", "J-Mean", "F-Mean"), "keypoints": ("PCK@0.1", "PCK@0.2")}
 HEADS = {"J&F-Mean": "J&F", "J-Mean": "J", "F-Mean": "F"}
@@ -72,21 +72,9 @@ def _items(report) -> dict[str, dict[str, float]]:
 
 def table(task, reports: Mapping[str, Reports]) -> str:
   """Rows of the evaluations' first numbers, what they mean, and what they are of."""
-  first = next(iter(reports.values())).by_eval
-  wide = max(len(name) for name in reports)
-  heads = {name: [HEADS.get(k, k) for k in SHOWN[kind(r)]] for name, r in first.items()}
-  cells = {name: max(9, -(-len(name) // len(h)) + 1) for name, h in heads.items()}
-
-  def line(label: str, groups) -> str:
-    return f"{label:<{wide}} " + " |".join(groups)
-
-  lines = [line("", [f"{name:>{cells[name] * len(h)}}" for name, h in heads.items()]),
-           line("%", ["".join(f"{x:>{cells[name]}}" for x in h) for name, h in heads.items()])]
-  for label, row in reports.items():
-    lines.append(line(label, [
-        "".join(f"{_percent(r)[k]:>{cells[name]}.1f}" for k in SHOWN[kind(r)])
-        for name, r in row.by_eval.items()]))
-  return "\n".join([*(text.rstrip() for text in lines), "", *_explain(task, reports)])
+  rows = {label: {name: {HEADS.get(k, k): _percent(r)[k] for k in SHOWN[kind(r)]}
+                  for name, r in row.by_eval.items()} for label, row in reports.items()}
+  return "\n".join([*tables.lines(rows), "", *_explain(task, reports)])
 
 
 def _explain(task, reports: Mapping[str, Reports]) -> list[str]:
@@ -104,8 +92,7 @@ def _explain(task, reports: Mapping[str, Reports]) -> list[str]:
   lines += dict.fromkeys(d.note for d in task.datasets.values() if d.note)
   lines += [f"{name}: left out, since evals.{name}.data.root is empty." for name in task.skipped]
   lines += [MEANING[k] for k in dict.fromkeys(map(kind, last.by_eval.values()))]
-  if len(reports) > 1:
-    lines += _gains(reports)
+  lines += tables.gains({label: _main_columns(row) for label, row in reports.items()})
   lines.append(f"The run was trained on the data set {task.trained_on!r} (seed {c.seed})."
                if task.trained_on else f"Seed {c.seed}; trained on {c.data.name} for "
                f"{c.train.steps} steps of {c.train.batch} clips.")
@@ -114,17 +101,10 @@ def _explain(task, reports: Mapping[str, Reports]) -> list[str]:
   return [textwrap.fill(line, 98) for line in lines]
 
 
-def _gains(reports: Mapping[str, Reports]) -> list[str]:
-  """The last row against each before it, on the same objects and videos."""
-  (name, last), lines = list(reports.items())[-1], []
-  for base, row in list(reports.items())[:-1]:
-    parts = []
-    for evaluation, report in last.by_eval.items():
-      column = f"{SHOWN[kind(report)][0]}/{evaluation}"
-      mean, low, high = intervals.difference(last.per_item[column], row.per_item[column])
-      parts.append(f"{column} {mean:+.1f} (95 %: {low:+.1f} to {high:+.1f})")
-    lines.append(f"{name} against {base}: {', '.join(parts)}.")
-  return lines
+def _main_columns(row: Reports) -> dict[str, dict[str, float]]:
+  """Of each evaluation the first column that is shown."""
+  return {f"{SHOWN[kind(r)][0]}/{name}": row.per_item[f"{SHOWN[kind(r)][0]}/{name}"]
+          for name, r in row.by_eval.items()}
 
 
 def figures(task, reports: Mapping[str, Reports], rows: Mapping) -> tuple[dict, list[str]]:
@@ -179,12 +159,7 @@ def files(task, reports: Mapping[str, Reports], folder: pathlib.Path) -> list[pa
 
 def check_equal(live: Reports, exported: Reports) -> str:
   """How equal they are, in words; raises where the export gives other numbers."""
-  a, b = live.numbers, exported.numbers
-  off = {k: abs(a[k] - b[k]) for k in a if not abs(a[k] - b[k]) <= 0.1}
-  if a.keys() != b.keys() or off:
-    raise RuntimeError(f"the export differs from the model: {off or sorted(a.keys() ^ b.keys())}")
-  worst = max(abs(a[k] - b[k]) for k in a)
-  return "the same numbers" if not worst else f"the same numbers to within {worst:.0e}"
+  return tables.check_equal(live.numbers, exported.numbers)
 
 
 def numbers(report: Reports) -> dict:

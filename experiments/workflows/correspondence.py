@@ -1,7 +1,6 @@
 """Dense correspondence from clips: what a run of CorrFlow consists of."""
 
 import dataclasses
-import inspect
 import json
 import os
 import pathlib
@@ -10,13 +9,12 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
-from data_pipelines import clips, sequences
-from data_pipelines.frames import BadVideos
-from experiments import inputs, origin, pretrained, registry
+from data_pipelines import sequences
+from experiments import clip_runs, datasets, inputs, registry
 from experiments.correspondence import data, own_video
 from experiments.correspondence import extract as extraction
 from experiments.correspondence.results import Reports, check_equal, figures, files, numbers, table
-from vssl_jax import checkpoint, export, log, optim, parallel, train
+from vssl_jax import export, parallel
 from vssl_jax.evaluators import dense, segmentation
 from vssl_jax.types import ConfigError
 
@@ -24,14 +22,8 @@ __all__ = ["Evaluation", "Model", "Task", "check_equal", "extract", "figures", "
            "own", "table"]
 
 CENTROIDS = "centroids.npy"  # of the colour classes, in a run's folder
-LEAST = {  # setting -> least value that makes sense
-    "seed": 0, "data.max_bad_fraction": 0, "clips.size": 16, "colours.clusters": 0,
-    "colours.samples": 1, "colours.videos": 1, "train.steps": 0, "train.batch": 1,
-    "train.log_every": 1, "train.eval_every": 0, "train.checkpoint_every": 1, "train.keep": 1,
-    "train.threads": 0, "train.buffer": 1, "train.workers": 0,
-}
+LEAST = {"clips.size": 16, "colours.clusters": 0, "colours.samples": 1, "colours.videos": 1}
 EXTRACTED = "FOLDER"
-TITLES = {"corrflow": "CorrFlow"}  # method -> what it is called in a table, if not by its name
 READERS = {"segmentation": sequences.labelled, "keypoints": sequences.frames}  # by evaluator
 
 # What is evaluated: `{"image": uint8 [1, H, W, 3]}` to `{"features": [1, h, w, D]}`; None repeats
@@ -39,7 +31,7 @@ READERS = {"segmentation": sequences.labelled, "keypoints": sequences.frames}  #
 Row = Callable | None
 
 
-class Model:
+class Model(clip_runs.Model):
   """The model of a config, without any data.
 
   Attributes:
@@ -50,30 +42,19 @@ class Model:
   """
 
   def __init__(self, config, mesh):
-    self.config, self.mesh = config, mesh
     registry.check_least(config, LEAST)
-    if config.seed >= 2**32:
-      raise ConfigError(f"seed={config.seed} must be below {2**32}")
-    if not config.evals:
-      raise ConfigError("evals is empty: name what the run is evaluated on")
     data.reader(config.clips)  # complains of its settings
-    steps, args = config.train.steps, config.method.args.to_dict()
-    make = registry.module("vssl_jax.methods", config.method.name, "method.name", "make").make
-    if "total_steps" in inspect.signature(make).parameters:
-      args.setdefault("total_steps", max(1, steps))
+    clusters = config.colours.clusters
+    super().__init__(config, mesh, **(
+        {"centroids": ((0.0, 0.0),) * clusters} if clusters else {}))
     self.centroids = None
-    if config.colours.clusters:
-      args["centroids"] = ((0.0, 0.0),) * config.colours.clusters
-    self.method = registry.make("vssl_jax.methods", config.method.name, "method.name", **args)
-    self.title = TITLES.get(config.method.name, config.method.name)
-    self.tx = optim.make(steps=steps, batch=config.train.batch, **config.optim)
     self._embed = parallel.host_fn(self._apply, mesh, batch=mesh.size)
     self.stride = self._stride()
 
   def _apply(self, inputs, params, aux):
     return self.method.embed(params, aux, {"frames": inputs["image"]})
 
-  def _batch(self, rows: int):
+  def batch(self, rows: int):
     """An abstract batch."""
     c = self.config.clips
     shape = (rows, 1, 2, c.frames, c.size, c.size, 3)
@@ -84,52 +65,16 @@ class Model:
     size = 64
     image = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
     out = jax.eval_shape(lambda key, batch, x: self._apply({"image": x}, *self.method.init(
-        key, batch)), jax.random.key(0), self._batch(1), image)["features"]
+        key, batch)), jax.random.key(0), self.batch(1), image)["features"]
     return size // out.shape[1]
 
-  def check(self) -> None:
-    """Raises ConfigError where training could not begin, before any video is read."""
-    c = self.config
-    parallel.check_batch(c.train.batch, self.mesh)
-
-    def first_loss(key, batch):
-      start = self.method.init(key, batch)
-      if c.method.weights:
-        pretrained.replace(*start, pretrained.load(c), c.method.weights)
-      return self.method.loss(*start, batch, key)
-
-    try:
-      jax.eval_shape(first_loss, jax.random.key(0), self._batch(c.train.batch))
-    except (TypeError, ValueError) as e:
-      raise ConfigError(f"method.name={c.method.name!r}: {e}") from e
-
-  @property
-  def untrained_name(self) -> str:
-    """The table's row of the state before the first step."""
-    return f"{'imported' if self.config.method.weights else 'untrained'} {self.title}"
-
-  @property
-  def trained_name(self) -> str:
-    """The table's last row; of a run without steps that of its first state."""
-    return f"trained {self.title}" if self.config.train.steps else self.untrained_name
-
-  def init_state(self):
-    """The state before the first step."""
-    state = self._random_state()
-    if self.centroids is not None:
-      known = jax.device_put(self.centroids, parallel.replicated(self.mesh))
-      state = dataclasses.replace(state, aux=state.aux | {"centroids": known})
-    return pretrained.begin(state, self.config, self.mesh)
-
-  def _random_state(self):
-    batch = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self._batch(1))
-    return train.init_state(self.method, self.tx, batch, self.config.seed, self.mesh)
-
-  def newest(self, workdir: pathlib.Path):
-    """Step and state of the newest checkpoint of a run."""
-    if not (workdir / "checkpoints").is_dir():
-      raise ConfigError(f"--workdir={workdir} has no checkpoint yet; train it first")
-    return checkpoint.load_state(workdir / "checkpoints", self._random_state())
+  def random_state(self):
+    """The state before the first step, with the colour classes if they are known."""
+    state = super().random_state()
+    if self.centroids is None:
+      return state
+    known = jax.device_put(self.centroids, parallel.replicated(self.mesh))
+    return dataclasses.replace(state, aux=state.aux | {"centroids": known})
 
   def live(self, state) -> Row:
     """The model at `state` as a host function."""
@@ -141,10 +86,6 @@ class Model:
     if set(inputs) != {"image"}:
       raise ConfigError(f"{path} takes {', '.join(inputs)}; name a file that takes image")
     return parallel.host_fn(export.load(path), self.mesh, batch=self.mesh.size)
-
-  def exported_digest(self, path: pathlib.Path) -> str:
-    """A hash of an exported model."""
-    return origin.file_digest(str(path))
 
   def export(self, state, folder: pathlib.Path) -> list[pathlib.Path]:
     """Writes the encoder as a file that needs only JAX."""
@@ -184,7 +125,7 @@ class Evaluation:
       if settings.data.name and not settings.data.root:
         self.skipped.append(name)
         continue
-      found = data.load(settings.data, f"{key}.data", self.config.data)
+      found = datasets.load(settings.data, f"{key}.data", self.config.data)
       if settings.name not in READERS:
         raise ConfigError(f"{key}.name={settings.name!r}{registry.nearest(settings.name, READERS)}")
       self.datasets[name] = found
@@ -248,26 +189,17 @@ class Task(Evaluation):
 
   def __init__(self, model: Model, workdir: pathlib.Path):
     self.model, self.config, self.trained_on = model, model.config, ""
-    self._bad, self.train_data = BadVideos(log.write), None
-    if self.config.train.steps:
-      self.train_data = data.load(self.config.data, "data", self.config.data)
-    origin.check(workdir, self._origin)
+    self._training = clip_runs.Training(self.config, workdir)
     self._prepare()
-    if self.train_data and self.config.colours.clusters:
-      c, path = self.config, workdir / CENTROIDS
+    videos, c = self._training.train_data, self.config
+    if videos and c.colours.clusters:
+      path = workdir / CENTROIDS
       model.centroids = np.load(path, allow_pickle=False) if path.is_file() else data.centroids(
-          self.train_data, c.colours, c.clips.size, c.seed)
-
-  @property
-  def _origin(self) -> dict[str, str]:
-    """What a run depends on and its config only names."""
-    records = self.train_data.records if self.train_data else ()
-    return {"method.weights": origin.of_weights(self.config, "method"),
-            "data": origin.digest([record.id for record in records])}
+          videos, c.colours, c.clips.size, c.seed)
 
   def save(self, workdir: pathlib.Path) -> None:
     """Writes what the run's other modes need besides config and checkpoints."""
-    origin.write(workdir, self._origin)
+    self._training.save(workdir)
     if self.model.centroids is not None:
       part = workdir / "centroids.tmp"
       with part.open("wb") as f:
@@ -276,18 +208,12 @@ class Task(Evaluation):
 
   def batches(self, first_step: int = 0) -> Iterator:
     """This process's training batches from a step on."""
-    c = self.config
-    examples = clips.training(self.train_data, data.reader(c.clips), seed=c.seed)
-    return clips.batches(
-        examples, batch=c.train.batch, bad=self._bad, n_records=len(self.train_data.records),
-        max_bad_fraction=c.data.max_bad_fraction, first_step=first_step, threads=c.train.threads,
-        buffer=c.train.buffer, workers=c.train.workers,
-        process=(jax.process_index(), jax.process_count()))
+    return self._training.batches(data.reader(self.config.clips), first_step)
 
   @property
   def dropped(self) -> int:
     """Training videos that could not be read so far."""
-    return len(self._bad)
+    return self._training.dropped
 
   def baselines(self, initial) -> dict[str, Row]:
     """Rows of the table that need no training."""

@@ -1,0 +1,1 @@
+"""What runs of representation learning are made of; `workflows/recognition.py` puts it together."""

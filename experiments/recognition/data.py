@@ -1,0 +1,178 @@
+"""Views of videos: what a representation is learned from, and what it is judged by."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from data_pipelines import clips, sample
+from data_pipelines.augment import recipes
+from data_pipelines.frames import BadVideos
+from data_pipelines.records import Dataset
+from experiments import registry
+from vssl_jax import log
+from vssl_jax.evaluators.labelled import Labelled
+from vssl_jax.types import ConfigError
+
+INPUTS = {"frames": "image", "clips": "clip"}  # kind of views -> what a model of it takes
+KEPT = 2**30  # bytes of decoded test views that are kept for the next row of a table
+
+
+def reader(config) -> clips.Reader:
+  """Training views of a video, from the group `views` of a config.
+
+  "frames": two crops of a frame and `candidates` other frames, [2 + F, 1, H, W, 3]. "clips":
+  `clips` clips of `frames` frames each, [N, T, H, W, 3].
+  """
+  if config.name not in INPUTS:
+    raise ConfigError(f"views.name={config.name!r}{registry.nearest(config.name, INPUTS)}")
+  if config.size < 8 or config.short_side < 0:
+    raise ConfigError(f"views.size={config.size} should be at least 8, and views.short_side="
+                      f"{config.short_side} at least 0")
+  augment = config.augment.to_dict()
+  if config.name == "frames":
+    if config.candidates < 0:
+      raise ConfigError(f"views.candidates={config.candidates} should be at least 0")
+    choose = functools.partial(sample.query_and_candidates, n=config.candidates,
+                               distinct=config.distinct)
+    make = recipes.moco
+  else:
+    _check_clips(config, "views")
+    choose = functools.partial(sample.clips, n_clips=config.clips, n_frames=config.frames,
+                               stride=config.stride, fps=config.fps or None, mode="random",
+                               short="hold")
+    make = recipes.contrastive_video
+  try:
+    transform = make(config.size, **augment)
+  except (TypeError, ValueError) as e:
+    raise ConfigError(f"views.augment: {e}") from e
+  return clips.Reader(choose, transform, short_side=config.short_side or None)
+
+
+def shape(config) -> tuple[int, ...]:
+  """Of one example of `reader`."""
+  side = config.size
+  if config.name == "frames":
+    return (2 + config.candidates, 1, side, side, 3)
+  return (config.clips, config.frames, side, side, 3)
+
+
+def input_shape(config) -> tuple[int, ...]:
+  """Of one row of what a model takes."""
+  return shape(config)[2:] if config.name == "frames" else shape(config)[1:]
+
+
+def _check_clips(config, key: str) -> None:
+  for name in ("clips", "frames", "stride"):
+    if config[name] < 1:
+      raise ConfigError(f"{key}.{name}={config[name]} should be at least 1")
+  if config.fps < 0:
+    raise ConfigError(f"{key}.fps={config.fps} should be at least 0")
+
+
+class Views:
+  """Test views of the labelled videos of a data set: clips evenly spread, the middle of each.
+
+  Small sets are decoded once and kept.
+
+  Attributes:
+    dataset: those with a label.
+    skipped: how many have none.
+    bad: ids of videos that can't be read.
+  """
+
+  def __init__(self, dataset: Dataset, config, views, key: str):
+    """`config`: the group `views` of an evaluation; `views`: that of training, `key`: for errors.
+
+    Raises:
+      ConfigError: an impossible setting, or no record has a label.
+    """
+    _check_clips(config, key)
+    image = INPUTS[views.name] == "image"
+    if image and config.frames != 1:
+      raise ConfigError(f"{key}.frames={config.frames}: this model takes pictures; set it to 1, "
+                        f"and {key}.clips to how many of each video")
+    labels = [record.label for record in dataset.records]
+    known = [i for i, label in enumerate(labels) if label >= 0]
+    if not known:
+      raise ConfigError(f"{key}: no video of {dataset.name} {dataset.split} has a label")
+    self.skipped, self.bad = len(labels) - len(known), BadVideos(log.write)
+    self.dataset = dataclasses.replace(dataset, records=[dataset.records[i] for i in known])
+    choose = functools.partial(sample.clips, n_clips=config.clips, n_frames=config.frames,
+                               stride=config.stride, fps=config.fps or None, short="hold")
+    side, short = config.size, config.short_side or config.size
+    transform = (recipes.side_views(side, short_side=short, n=config.crops) if config.crops > 1
+                 else recipes.centre_view(side, short_side=short))
+    self._read, self._crops, self._kept = clips.Reader(choose, transform, short), config.crops, []
+    rows = len(known) * config.clips * max(1, config.crops)
+    self._keep = rows * config.frames * side**2 * 3 <= KEPT
+    self._image = image
+
+  def __iter__(self) -> Iterator[tuple[str, int, np.ndarray]]:
+    """id, label and views, uint8 [V, H, W, 3] or [V, T, H, W, 3], of each readable video."""
+    if self._kept:
+      yield from self._kept
+      return
+    kept = []
+    for x in clips.in_order(self.dataset, self._read):
+      if not x["ok"]:
+        self.bad.add(x)
+        continue
+      frames = x["found"]["frames"]  # [V, T, H, W, 3], or with crops [V, crops, T, H, W, 3]
+      frames = frames.reshape(-1, *frames.shape[-4:])
+      row = x["id"], int(x["found"]["label"]), frames[:, 0] if self._image else frames
+      if self._keep:
+        kept.append(row)
+      yield row
+    self._kept = kept
+
+  def embedded(self, embed: Callable, key: str, batch: int) -> tuple[Labelled, dict]:
+    """Features of all views, and the embedding's other outputs for them, [N, ...] each.
+
+    Args:
+      embed: from `{"image"}` or `{"clip"}` to a dict of arrays.
+      key: of it, which are the features.
+      batch: videos at a time.
+
+    Raises:
+      ConfigError: no video can be read.
+    """
+    name, parts, waiting = "image" if self._image else "clip", [], []
+
+    def flush():
+      ids, labels, views = zip(*waiting, strict=True)
+      counts = [len(v) for v in views]
+      out = embed({name: np.concatenate(views)})
+      parts.append((np.repeat(ids, counts), np.repeat(labels, counts), out))
+      waiting.clear()
+
+    for row in self:
+      waiting.append(row)
+      if len(waiting) == batch:
+        flush()
+    if waiting:
+      flush()
+    if not parts:
+      raise ConfigError(f"no video of {self.dataset.name} {self.dataset.split} can be read")
+    ids, labels, outs = zip(*parts, strict=True)
+    out = {k: np.concatenate([o[k] for o in outs]) for k in outs[0]}
+    if key not in out:
+      raise ConfigError(f"the model gives {', '.join(sorted(out))}, but no {key!r}")
+    return Labelled(out[key], np.concatenate(labels), np.concatenate(ids)), out
+
+
+def pixels(inputs: dict[str, np.ndarray], cells: int = 4) -> dict[str, np.ndarray]:
+  """The floor: mean colours of a grid of cells of each frame, nothing learned.
+
+  Args:
+    inputs: `{"image": uint8 [B, H, W, 3]}` or `{"clip": uint8 [B, T, H, W, 3]}`.
+
+  Returns:
+    `{"features": float32 [B, T cells cells 3]}`, and the same as "video".
+  """
+  (x,) = inputs.values()
+  h, w = (n // cells * cells for n in x.shape[-3:-1])
+  x = x[..., :h, :w, :].reshape(len(x), -1, cells, h // cells, cells, w // cells, 3)
+  x = x.mean((3, 5), dtype=np.float32).reshape(len(x), -1) / 255
+  return {"features": x, "video": x}

@@ -1,0 +1,153 @@
+"""The evaluations that a config names: their data, and how a row of the table is measured on them.
+
+An entry of `evals` is `dict(name=EVALUATOR, data=dict(name, root, train, test, ...),
+views=dict(...), args=dict(...))`; `data` without a name is the run's own data set.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from data_pipelines import clips, tracks
+from data_pipelines.records import Dataset
+from data_pipelines.tracking_pairs import Pairs
+from experiments import datasets, registry, tracking_head
+from experiments.recognition import data, measures
+from experiments.recognition.measures import Result
+from vssl_jax.methods import siamfc
+from vssl_jax.types import ConfigError
+
+
+def make_all(config) -> tuple[dict[str, Any], list[str]]:
+  """Name in `evals` -> evaluation; and those left out since their data set has no folder."""
+  found, skipped, shared = {}, [], {}
+  for name, settings in config.evals.items():
+    key = f"evals.{name}"
+    measures.check(settings.name, key, settings.args)
+    if settings.data.name and not settings.data.root and settings.data.name != "procedural":
+      skipped.append(name)
+    elif settings.name == "tracking":
+      found[name] = Tracking(key, settings, config)
+    else:
+      found[name] = LabelledVideos(key, settings, config, shared)
+  if not found:
+    raise ConfigError("nothing to evaluate on: set " + " or ".join(
+        f"evals.{name}.data.root" for name in skipped))
+  return found, skipped
+
+
+class LabelledVideos:
+  """An evaluation on labelled videos of a training and a test part.
+
+  Attributes:
+    datasets: the two.
+    about: a sentence about them.
+  """
+
+  def __init__(self, key: str, settings, config, shared: dict):
+    """`shared`: parts that earlier evaluations have read; this one adds its own."""
+    self._key, self._settings = key, settings
+    self._names = {part: json.dumps([settings.data.to_dict(), settings.views.to_dict(), split],
+                                    sort_keys=True, default=str)
+                   for part in ("train", "test") for split in [settings.data[part]]}
+    for part, name in self._names.items():
+      if name not in shared:
+        split = settings.data[part]
+        found = datasets.load(settings.data, f"{key}.data", config.data, split)
+        shared[name] = data.Views(found, settings.views, config.views, f"{key}.views")
+    self._views = {part: shared[name] for part, name in self._names.items()}
+    self.datasets = tuple(v.dataset for v in self._views.values())
+    self.about = self._about()
+
+  def _about(self) -> str:
+    train, test = self.datasets
+    v = self._settings.views
+    views = v.clips * max(1, v.crops)
+    what = "frames" if v.frames == 1 else f"clips of {v.frames} frames"
+    return (f"{len(test.records)} videos of {test.name}, {test.split}, by {len(train.records)} of "
+            f"{train.split}, {views} {what} of each; {len(test.classes)} classes")
+
+  @property
+  def bad(self) -> set[str]:
+    """Ids of videos that can't be read."""
+    return {id_ for views in self._views.values() for id_ in views.bad.reasons}
+
+  def measure(self, row, key: str, batch: int, seen: dict, folder=None) -> Result:
+    """A row's result.
+
+    Args:
+      key: which output of the embedding the features are.
+      batch: videos at a time.
+      seen: what the row gave for parts that other evaluations have asked for; gets these added.
+    """
+    del folder
+    for part, name in self._names.items():
+      if name not in seen:
+        seen[name] = self._views[part].embedded(row.embed, key, batch)
+    train, test = (seen[self._names[part]] for part in ("train", "test"))
+    return measures.LABELLED[self._settings.name](train, test, f"{self._key}.name",
+                                                  self._settings.args)
+
+  def thumbnails(self, ids) -> dict[str, np.ndarray]:
+    """A frame of each video, uint8 [H, W, 3]."""
+    wanted = set(ids)
+    return {id_: x[len(x) // 2] if x.ndim == 4 else x[len(x) // 2, x.shape[1] // 2]
+            for views in self._views.values() for id_, _, x in views if id_ in wanted}
+
+
+class Tracking:
+  """An evaluation by tracking objects from their first box, on maps of the frozen encoder.
+
+  Attributes:
+    datasets: the one whose tracks are followed.
+    about: a sentence about it, with what a box that never moves has.
+    bad: none; a track that can't be read raises.
+  """
+
+  bad = frozenset()
+
+  def __init__(self, key: str, settings, config):
+    self._key, self._settings, self._config = key, settings, config
+    found = _tracks(settings.data, f"{key}.data", config.data, settings.data.test)
+    self.datasets = (found,)
+    self._tracker = registry.make("vssl_jax.evaluators", "tracking", f"{key}.name", found,
+                                  tracks.frames, **settings.args)
+    self._train = None
+    if settings.args.matcher == "siamese":
+      self._train = _tracks(settings.data, f"{key}.data", config.data, settings.data.train)
+    still = measures.of_tracks(self._tracker.identity()).shown
+    self.about = (f"{len(found.records)} tracks of {found.name}, {found.split}, by a "
+                  f"{settings.args.matcher} tracker, protocol {settings.args.protocol}; a box that "
+                  f"never moves has {', '.join(f'{k} {v:.1f}' for k, v in still.items())}")
+
+  def measure(self, row, key: str, batch: int, seen: dict, folder=None) -> Result:
+    """A row's result; predicted boxes are written below `folder`."""
+    del key, batch, seen
+    if row.dense is None:
+      raise ConfigError(f"{self._key}: this model has no maps to track by; leave it out of evals")
+    embed = row.dense if self._train is None else self._with_head(row.dense)
+    return measures.of_tracks(self._tracker.report(embed, folder))
+
+  def _with_head(self, features):
+    """The maps with SiamFC's head on them, trained on the tracks of the training part."""
+    head = self._settings.head
+    method = siamfc.make(channels=head.channels, scale=head.scale, loss=head.loss)
+    examples = clips.training(self._train, Pairs(), seed=self._config.seed)
+    trained = tracking_head.train_head(
+        method, features, clips.batches(examples, batch=head.batch), epochs=head.epochs,
+        steps_per_epoch=max(1, head.pairs * len(self._train.records) // head.batch),
+        learning_rate=head.learning_rate, final=head.final, seed=self._config.seed)
+    return tracking_head.embed(method, trained.params, features)
+
+
+def _tracks(settings, key: str, like, split: str) -> Dataset:
+  name = settings.name or like.name
+  if name != "procedural":
+    return datasets.load(settings, key, like, split)
+  drawn: Mapping[str, Any] = settings.to_dict() | {"truth": True}
+  found = datasets.load(type(settings)(drawn), key, like, split)
+  return tracks.drawn(found)
+
+

@@ -1,0 +1,112 @@
+"""The evaluations of a representation, each with what it shows in a table.
+
+An evaluation of labelled videos is a function `(train, test, key, args) -> Result`, where train and
+test are what `data.Views.embedded` gives.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from experiments import registry
+from vssl_jax.evaluators.labelled import Labelled
+from vssl_jax.metrics import classification
+from vssl_jax.types import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What one evaluation found in one row.
+
+  Attributes:
+    numbers: all of them; shares in percent.
+    shown: head of a column -> number, of these.
+    items: column -> video or track -> percent, of which the columns are means.
+    report: the evaluator's own.
+  """
+
+  numbers: dict[str, float]
+  shown: dict[str, float]
+  items: dict[str, dict[str, float]]
+  report: Any
+
+
+MEANING = {
+    "knn": "k-NN: percentage of the test views whose class wins the vote of the k nearest training "
+           "views, weighted by their cosine.",
+    "linear": "linear: percentage of the test videos that a linear classifier of the frozen "
+              "features takes for what they are, trained by SGD; of the last epoch.",
+    "logistic": "linear: percentage of the test videos that a linear classifier of the frozen "
+                "features takes for what they are, fitted to its optimum.",
+    "class_retrieval": "R@k: percentage of the test videos (or views) with one of their class "
+                       "among the k nearest training videos.",
+    "tracking": "Success: area under the curve of tracks' frames by the overlap that is asked for; "
+                "precision: frames with the centre within 20 pixels. AO: mean overlap, SR: frames "
+                "above an overlap.",
+}
+
+
+def check(name: str, key: str, args) -> None:
+  """Raises ConfigError where an evaluation can't be made, before anything is read."""
+  if name not in MEANING:
+    raise ConfigError(f"{key}.name={name!r}{registry.nearest(name, MEANING)}")
+  if name in LABELLED:
+    some = Labelled(np.eye(2, dtype=np.float32), np.array([0, 1]), np.array(["a", "b"]))
+    registry.make("vssl_jax.evaluators", name, f"{key}.name", some, some, **args)
+
+
+def by_votes(train, test, key: str, args) -> Result:
+  """Nearest neighbours."""
+  (rows, _), (queries, _) = train, test
+  report = registry.make("vssl_jax.evaluators", "knn", key, rows, queries, **args).report()
+  k = min(report.scores)
+  items = _items(report.scores[k].argmax(1) == queries.labels, queries.videos)
+  return _result(report.numbers, {f"{k}-NN": items}, report)
+
+
+def by_probe(name: str):
+  """A linear classifier: `name` is that of the evaluator."""
+  def measure(train, test, key, args):
+    (rows, _), (queries, _) = train, test
+    report = registry.make("vssl_jax.evaluators", name, key, rows, queries, **args).report()
+    scores = queries.features @ report.weight + report.bias
+    confidence, labels = classification.video_confidence(scores, queries.videos, queries.labels)
+    names = list(dict.fromkeys(queries.videos.tolist()))
+    items = dict(zip(names, (100.0 * (confidence.argmax(1) == labels)).tolist(), strict=True))
+    numbers = report.history[-1] if name == "logistic" else report.numbers
+    return _result(numbers, {"linear": items}, report)
+  return measure
+
+
+def by_rank(train, test, key: str, args) -> Result:
+  """Retrieval by class."""
+  (rows, _), (queries, _) = train, test
+  report = registry.make("vssl_jax.evaluators", "class_retrieval", key, rows, queries,
+                         **args).report()
+  shown = {f"R@{k}": _items(hits, report.test.videos) for k, hits in list(report.hits.items())[:2]}
+  return _result(report.numbers, shown, report)
+
+
+LABELLED = {"knn": by_votes, "linear": by_probe("linear"), "logistic": by_probe("logistic"),
+            "class_retrieval": by_rank}
+
+
+def of_tracks(report) -> Result:
+  """The result of a tracking evaluation."""
+  heads = ("success", "precision") if report.benchmark == "otb" else ("AO", "SR0.5")
+  shown = {head: {name: 100 * row[head] for name, row in report.table.items()} for head in heads}
+  return _result(report.numbers, shown, report)
+
+
+def _items(hits: np.ndarray, videos: np.ndarray) -> dict[str, float]:
+  """Video -> percentage of its rows that are hits."""
+  first, means = classification.mean_by_group(np.asarray(hits, float)[:, None], videos)
+  return dict(zip(videos[first].tolist(), (100 * means[:, 0]).tolist(), strict=True))
+
+
+def _result(numbers: dict[str, float], items: dict[str, dict[str, float]], report) -> Result:
+  plain = ("epoch", "lr", "loss", "iterations", "tracks")
+  return Result({k: v if k.rpartition("/")[2] in plain else 100 * v for k, v in numbers.items()},
+                {head: float(np.mean(list(column.values()))) for head, column in items.items()},
+                items, report)

@@ -1,0 +1,116 @@
+"""What a run of representation learning leaves to read: the table, pictures, results.json."""
+
+import dataclasses
+import pathlib
+import textwrap
+from collections.abc import Mapping
+
+import numpy as np
+
+from experiments import tables
+from experiments.recognition import measures
+from experiments.recognition.measures import Result
+from vssl_jax.evaluators import figures_neighbours
+
+
+@dataclasses.dataclass(frozen=True)
+class Reports:
+  """What one row of the table found.
+
+  Attributes:
+    by_eval: name in `evals` -> result of that evaluation.
+    features: of every part of a data set that was described for them.
+  """
+
+  by_eval: dict[str, Result]
+  features: dict[str, np.ndarray]
+
+  @property
+  def numbers(self) -> dict[str, float]:
+    """"top1/NAME" and so on; shares in percent."""
+    return {f"{key}/{name}": value for name, result in self.by_eval.items()
+            for key, value in result.numbers.items()}
+
+  @property
+  def per_item(self) -> dict[str, dict[str, float]]:
+    """"R@1/NAME" -> video -> percent."""
+    return {f"{head}/{name}": items for name, result in self.by_eval.items()
+            for head, items in result.items.items()}
+
+
+def table(task, reports: Mapping[str, Reports]) -> str:
+  """Rows of the evaluations' first numbers, what they mean, and what they are of."""
+  rows = {label: {name: r.shown for name, r in row.by_eval.items()}
+          for label, row in reports.items()}
+  return "\n".join([*tables.lines(rows), "", *_explain(task, reports)])
+
+
+def _explain(task, reports: Mapping[str, Reports]) -> list[str]:
+  c, lines = task.config, []
+  for name, evaluation in task.evaluations.items():
+    lines.append(f"{name}: {evaluation.about}.")
+    if evaluation.bad:
+      lines.append(f"{len(evaluation.bad)} videos of {name} could not be read and are left out.")
+  if task.missing:
+    lines.append(f"{len(task.missing)} videos that the data sets list are missing.")
+  lines += dict.fromkeys(d.note for e in task.evaluations.values() for d in e.datasets if d.note)
+  lines += [f"{name}: left out, since evals.{name}.data.root is empty." for name in task.skipped]
+  lines += dict.fromkeys(measures.MEANING[c.evals[name].name] for name in task.evaluations)
+  lines += tables.gains({label: _main_columns(row) for label, row in reports.items()})
+  lines.append(f"The run was trained on the data set {task.trained_on!r} (seed {c.seed})."
+               if task.trained_on else f"Seed {c.seed}; trained on {c.data.name} for "
+               f"{c.train.steps} steps of {c.train.batch} videos.")
+  if getattr(task, "dropped", 0):
+    lines.append(f"{task.dropped} training videos could not be read and were left out.")
+  return [textwrap.fill(line, 98) for line in lines]
+
+
+def _main_columns(row: Reports) -> dict[str, dict[str, float]]:
+  """Of each evaluation the first column that is shown, as far as it is a mean over items."""
+  return {f"{head}/{name}": items for name, result in row.by_eval.items()
+          for head, items in list(result.items.items())[:1]}
+
+
+def figures(task, reports: Mapping[str, Reports], rows: Mapping) -> tuple[dict, list[str]]:
+  """Pictures of what the last row's features take for alike.
+
+  Returns:
+    file name -> figure; and sentences on what doesn't apply, none here.
+  """
+  del rows
+  (label, last), pages = list(reports.items())[-1], {}
+  for name, result in last.by_eval.items():
+    if task.config.evals[name].name == "class_retrieval":
+      evaluation = task.evaluations[name]
+      pages[f"{name}.png"] = figures_neighbours.neighbours_figure(
+          result.report, evaluation.thumbnails, title=f"{label}: nearest training videos",
+          classes=evaluation.datasets[0].classes)
+  return pages, []
+
+
+def files(task, reports: Mapping[str, Reports], folder: pathlib.Path) -> list[pathlib.Path]:
+  """Folders of predictions that are there: tracks in the GOT-10k toolkit's layout."""
+  del reports
+  return [folder / name for name in task.evaluations if (folder / name).is_dir()]
+
+
+def check_equal(live: Reports, exported: Reports) -> str:
+  """How equal they are, in words; RuntimeError where the export gives other features or tracks.
+
+  Neighbours that are equally near may change places, and a tracker may then go another way: it is
+  the features that are compared, and the mean of tracks only roughly.
+  """
+  worst = max((float(np.abs(x - exported.features[name]).max() / max(np.abs(x).max(), 1e-12))
+               for name, x in live.features.items()), default=0.0)
+  off = {f"{head}/{name}": abs(value - exported.by_eval[name].shown[head])
+         for name, result in live.by_eval.items() for head, value in result.shown.items()}
+  if not worst <= 1e-3 or not max(off.values()) <= 5:
+    raise RuntimeError("the export differs from the model: features by up to "
+                       f"{worst:.1e} of the largest, numbers by {off}")
+  return (f"the same features to within {worst:.0e} of the largest, the same numbers to within "
+          f"{max(off.values()):.1g}")
+
+
+def numbers(report: Reports) -> dict:
+  """A row of results.json."""
+  return {**report.numbers, "per_item": report.per_item}

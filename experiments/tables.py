@@ -1,0 +1,52 @@
+"""Tables of several evaluations, and how rows compare."""
+
+from collections.abc import Mapping
+
+from vssl_jax.metrics import intervals
+
+Cells = Mapping[str, Mapping[str, float]]  # evaluation -> head of a column -> number
+
+
+def lines(rows: Mapping[str, Cells], unit: str = "%") -> list[str]:
+  """A line for each row below two of heads, a group of columns for each evaluation."""
+  first = next(iter(rows.values()))
+  wide = max(len(name) for name in [unit, *rows])
+  width = {name: max(9, 2 + max(map(len, group)), -(-len(name) // len(group)) + 1)
+           for name, group in first.items()}
+
+  def line(label: str, groups: list[str]) -> str:
+    return f"{label:<{wide}} {' |'.join(groups)}".rstrip()
+
+  return [line("", [f"{name:>{width[name] * len(group)}}" for name, group in first.items()]),
+          line(unit, ["".join(f"{head:>{width[name]}}" for head in group)
+                      for name, group in first.items()]),
+          *(line(label, ["".join(f"{x:>{width[name]}.1f}" for x in group.values())
+                         for name, group in cells.items()]) for label, cells in rows.items())]
+
+
+def gains(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+  """The last row against each before it, a sentence each.
+
+  Args:
+    rows: label -> column -> item -> value, the same columns and items in all.
+  """
+  (name, last), found = list(rows.items())[-1], []
+  for base, row in list(rows.items())[:-1]:
+    parts = []
+    for column, items in last.items():
+      mean, low, high = intervals.difference(items, row[column])
+      parts.append(f"{column} {mean:+.1f} (95 %: {low:+.1f} to {high:+.1f})")
+    found.append(f"{name} against {base}: {', '.join(parts)}.")
+  return found
+
+
+def check_equal(live: Mapping[str, float], exported: Mapping[str, float],
+                tolerance: float = 0.1) -> str:
+  """How equal two rows' numbers are, in words; RuntimeError where they differ by more."""
+  off = {k: abs(live[k] - exported[k]) for k in live
+         if k in exported and not abs(live[k] - exported[k]) <= tolerance}
+  if live.keys() != exported.keys() or off:
+    raise RuntimeError("the export differs from the model: "
+                       f"{off or sorted(live.keys() ^ exported.keys())}")
+  worst = max(abs(live[k] - exported[k]) for k in live)
+  return "the same numbers" if not worst else f"the same numbers to within {worst:.0e}"

@@ -1,0 +1,196 @@
+"""Representations of pictures or clips: what a run of CycleContrast, ProViCo or SimCLR consists of.
+
+What is learned is judged by labelled videos that a frozen model describes (nearest neighbours,
+linear classifiers, retrieval), and by tracking with its maps.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from experiments import clip_runs, inputs, registry
+from experiments.recognition import data, evaluations, extraction
+from experiments.recognition.results import Reports, check_equal, figures, files, numbers, table
+from vssl_jax import export, parallel
+from vssl_jax.evaluators import dense
+from vssl_jax.types import ConfigError
+
+__all__ = ["Evaluation", "Model", "Task", "check_equal", "extract", "figures", "files", "numbers",
+           "table"]
+
+EXTRACTED = "FOLDER"
+LEAST = {"embed.batch": 1}
+EMBED, MAP = "embed.jaxexport", "map.jaxexport"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """What is evaluated.
+
+  Attributes:
+    embed: a host function from `{"image": uint8 [B, H, W, 3]}` or `{"clip": uint8 [B, T, H, W, 3]}`
+      to a dict of arrays [B, ...].
+    dense: from `{"image"}` to `{"features": [B, h, w, D]}`, for tracking; None without.
+  """
+
+  embed: Callable
+  dense: Callable | None
+
+
+class Model(clip_runs.Model):
+  """The model of a config, without any data.
+
+  Attributes:
+    method, tx: the method and its optimiser.
+    title: what the method is called in a table.
+    takes: "image" or "clip".
+    key: which output of the embedding the features are.
+  """
+
+  def __init__(self, config, mesh):
+    registry.check_least(config, LEAST)
+    data.reader(config.views)  # complains of its settings
+    super().__init__(config, mesh)
+    self.takes = data.INPUTS[config.views.name]
+    self.key = {"image": "features", "clip": "video"}[self.takes]
+    self._embed = parallel.host_fn(self._apply, mesh, batch=config.embed.batch)
+    self._dense = parallel.host_fn(self._map, mesh, batch=config.embed.batch)
+
+  def _apply(self, inputs, params, aux):
+    return self.method.embed(params, aux, {"frames": inputs[self.takes]})
+
+  def _map(self, inputs, params, aux):
+    return self.method.dense(params, aux, {"frames": inputs["image"]})
+
+  def batch(self, rows: int):
+    """An abstract batch."""
+    return {"frames": jax.ShapeDtypeStruct((rows, *data.shape(self.config.views)), np.uint8),
+            "label": jax.ShapeDtypeStruct((rows,), np.int32),
+            "record": jax.ShapeDtypeStruct((rows,), np.int32)}
+
+  def live(self, state) -> Row:
+    """The model at `state`."""
+    embed, dense_ = (lambda inputs, fn=fn: fn(inputs, state.params, state.aux)
+                     for fn in (self._embed, self._dense))
+    return Row(embed, dense_ if self.method.dense else None)
+
+  def exported(self, path: pathlib.Path) -> Row:
+    """An exported model; its maps are those of the file `map.jaxexport` beside it."""
+    def load(file: pathlib.Path, takes: str) -> Callable:
+      names = export.page(file)["inputs"]
+      if set(names) != {takes}:
+        raise ConfigError(f"{file} takes {', '.join(names)}; name a file that takes {takes}")
+      return parallel.host_fn(export.load(file), self.mesh, batch=self.config.embed.batch)
+
+    beside = path.with_name(MAP)
+    return Row(load(path, self.takes), load(beside, "image") if beside.is_file() else None)
+
+  def export(self, state, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Writes the encoder as files that need only JAX."""
+    folder.mkdir(parents=True, exist_ok=True)
+    params, aux = jax.device_get((state.params, state.aux))
+    about = (f"{self.config.method.name} trained on {self.config.data.name}, step "
+             f"{int(state.step)}")
+    side, what = ("h", "w"), "RGB pictures"
+    if self.takes == "clip":
+      side, what = ("t", *side), "RGB clips of t frames"
+    out = jax.eval_shape(lambda p, a, x: self._apply({self.takes: x}, p, a), params, aux,
+                         jax.ShapeDtypeStruct((1, *data.input_shape(self.config.views)), np.uint8))
+    meaning = {name: OUTPUTS.get(name, name) for name in out}
+    export.save(folder / EMBED, lambda x: self._apply(x, params, aux),
+                {self.takes: export.Input(("b", *side, 3), "uint8", what)}, outputs=meaning,
+                normalisation="done inside", about=about)
+    written = [folder / EMBED]
+    if self.method.dense:
+      export.save(folder / MAP, lambda x: self._map(x, params, aux),
+                  {"image": export.Input(("b", "h", "w", 3), "uint8", "RGB pictures")},
+                  outputs={"features": "a vector every 8 pixels, for tracking"},
+                  normalisation="done inside", about=about)
+      written.append(folder / MAP)
+    return written
+
+
+OUTPUTS = {
+    "features": "of a picture: compare by cosine", "projection": "what the loss compares, of unit "
+    "length", "video": "of a clip: compare by cosine", "mean": "of its Gaussian",
+    "logvar": "logarithm of the variances of its Gaussian", "uncertainty": "mean of logvar",
+    "clip_features": "video, for each clip", "clip_mean": "mean, for each clip",
+    "clip_logvar": "logvar, for each clip",
+}
+
+
+class Evaluation:
+  """A trained model on data sets other than the run's own.
+
+  Attributes:
+    trained_on: name of the data set that the run was trained on, for the report; "" for `data`.
+    evaluations: name in `evals` -> evaluation.
+    skipped: names in `evals` of data sets that the config gives no folder for.
+  """
+
+  def __init__(self, model: Model, workdir: pathlib.Path):
+    self.model, self.config = model, model.config
+    self.trained_on = json.loads((workdir / "config.json").read_text())["data"]["name"]
+    self._prepare()
+
+  def _prepare(self) -> None:
+    self.evaluations, self.skipped = evaluations.make_all(self.config)
+
+  @property
+  def missing(self) -> tuple[str, ...]:
+    """Ids that the data sets list and that are not on disk."""
+    return tuple(dict.fromkeys(i for e in self.evaluations.values() for d in e.datasets
+                               for i in d.missing))
+
+  def report(self, row: Row, *, scratch=None, about=None,
+             folder: pathlib.Path | None = None) -> Reports:
+    """The evaluations of a row.
+
+    Args:
+      folder: tracks are written there, for each evaluation in a folder of its name.
+    """
+    del scratch, about  # nothing is kept
+    seen, found = {}, {}  # views are described once, however many evaluations they serve
+    for name, evaluation in self.evaluations.items():
+      place = folder / name if folder and jax.process_index() == 0 else None
+      found[name] = evaluation.measure(row, self.model.key, self.config.embed.batch, seen, place)
+    return Reports(found, {name: rows.features for name, (rows, _) in seen.items()})
+
+
+def extract(model: Model, workdir: pathlib.Path, source: str, output: str) -> None:
+  """Writes the features of a user's videos, an array each."""
+  step, state = model.newest(workdir)
+  print(extraction.extract(model.live(state).embed, inputs.find_videos(source), output,
+                           model.config, key=model.key,
+                           origin={"run": workdir.absolute().name, "step": step}).text())
+
+
+class Task(Evaluation):
+  """A model, its training data, and its evaluation."""
+
+  def __init__(self, model: Model, workdir: pathlib.Path):
+    self.model, self.config, self.trained_on = model, model.config, ""
+    self._training = clip_runs.Training(self.config, workdir)
+    self._prepare()
+
+  def save(self, workdir: pathlib.Path) -> None:
+    """Writes what the run's other modes need besides config and checkpoints."""
+    self._training.save(workdir)
+
+  def batches(self, first_step: int = 0) -> Iterator:
+    """This process's training batches from a step on."""
+    return self._training.batches(data.reader(self.config.views), first_step)
+
+  @property
+  def dropped(self) -> int:
+    """Training videos that could not be read so far."""
+    return self._training.dropped
+
+  def baselines(self, initial) -> dict[str, Row]:
+    """Rows of the table that need no training."""
+    return {"pixels alone": Row(data.pixels, dense.lab_blocks(8)),
+            self.model.untrained_name: self.model.live(initial)}
