@@ -79,6 +79,8 @@ def read(root: str, split: str = "all", *, allow_missing: bool = False, label: s
     ValueError: a setting is out of range.
   """
   layout.check_split("procedural", split, SPLITS)
+  if settings.get("plain") and label == "appearance":
+    raise DataError("procedural: with plain=True everything looks alike; use label=motion")
   if label not in _CLASSES:
     raise DataError(f"procedural: label is one of {', '.join(_CLASSES)}, not {label!r}")
   data = make(cache_dir=root, **settings)
@@ -143,6 +145,7 @@ def make(
   n_distractors: int = 100,
   difficulty: float = 1.0,
   flicker: float = 0.0,
+  plain: bool = False,
   processes: int | None = None,
   progress: bool = True,
   labels: bool = True,
@@ -167,6 +170,8 @@ def make(
       distractors resemble queries.
     flicker: how much exposure and white balance change from frame to frame, the standard deviation
       of the logarithm of each channel's gain; 0 for not at all.
+    plain: the same object before the same ground in all scenes, so that nothing but motion (and
+      viewpoint, light, noise) tells them apart; classes of appearance then mean nothing.
     processes: worker processes; None for one per core, 1 to draw in this process.
     progress: show a progress bar while drawing.
     labels: train with the families' copies. Without, training sees one video of each family and
@@ -184,6 +189,7 @@ def make(
   settings = Settings(
     seed, size, fps, tuple(map(float, seconds)), n_train_families, n_train_edits, n_background,
     n_queries, tuple(n_per_label), n_distractors, float(difficulty), float(flicker),
+    bool(plain),
   )  # fmt: skip
   _check(settings, n_edits)
   folder = pathlib.Path(cache_dir).expanduser().absolute() / f"procedural-{_digest(settings)}"
@@ -231,8 +237,9 @@ def _check(settings, n_edits):
 
 def _digest(settings):
   values = dataclasses.asdict(settings)
-  if not settings.flicker:  # what was drawn before there was this setting stays valid
-    del values["flicker"]
+  for name in ("flicker", "plain"):  # what was drawn before there was this setting stays valid
+    if not values[name]:
+      del values[name]
   text = json.dumps([RENDER_VERSION, values], sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 

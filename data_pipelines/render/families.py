@@ -54,6 +54,7 @@ class Settings:
   n_distractors: int
   difficulty: float
   flicker: float = 0.0
+  plain: bool = False
 
   @classmethod
   def from_json(cls, text: str) -> "Settings":
@@ -232,7 +233,7 @@ def _scene_shot(rng, settings, incident, n_frames):
     seed=incident.scene, appearance=incident.appearance, motion=incident.motion,
     camera=str(rng.choice(CAMERAS)), camera_seed=_seed(rng), time=round(rng.uniform(0, 60), 3),
     height=settings.size, width=settings.size, n_frames=n_frames, fps=settings.fps,
-    noise=round(rng.uniform(1, 4), 2), flicker=settings.flicker,
+    noise=round(rng.uniform(1, 4), 2), flicker=settings.flicker, plain=settings.plain,
   )  # fmt: skip
   return Shot(source, 0, n_frames)
 

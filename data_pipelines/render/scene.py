@@ -41,6 +41,8 @@ class SceneSpec:
     flicker: standard deviation of the logarithm of each channel's gain from frame to frame, as of a
       camera whose exposure and white balance don't settle; 0 for none.
     blur: radius of a Gaussian blur in pixels; 0 for none.
+    plain: every scene shows the same object before the same ground, whatever `appearance` says:
+      only motion, viewpoint, light and noise tell scenes apart.
   """
 
   seed: int
@@ -58,6 +60,7 @@ class SceneSpec:
   light: float = 1.0
   flicker: float = 0.0
   blur: float = 0.0
+  plain: bool = False
 
 
 def render_scene(spec: SceneSpec) -> tuple[np.ndarray, Truth]:
@@ -67,7 +70,8 @@ def render_scene(spec: SceneSpec) -> tuple[np.ndarray, Truth]:
     frames uint8 [T, H, W, 3], and their truth.
   """
   resolution = _power_of_two(2 * spec.height)
-  ground, materials = build(spec.seed, spec.appearance, spec.n_objects, resolution)
+  ground, materials = build(*((0, 0, 1) if spec.plain else (
+    spec.seed, spec.appearance, spec.n_objects)), resolution)
   seconds = np.arange(spec.n_frames) / spec.fps
   t = spec.time + seconds
   to_pixels = _camera(spec, seconds)

@@ -7,11 +7,11 @@ import pytest
 
 from data_pipelines import sequences
 from data_pipelines.datasets import davis, procedural
-from data_pipelines.errors import VideoError
+from data_pipelines.errors import DataError, VideoError
 from data_pipelines.media import open_media
 from data_pipelines.pictures import read_labels
 from data_pipelines.records import Record
-from data_pipelines.render import load_truth
+from data_pipelines.render import MOTIONS, load_truth
 from tests.data_pipelines.layouts import davis as layout
 
 SMALL = dict(size=32, seconds=(2.0, 3.0), n_train_families=1, n_train_edits=1, n_background=1,
@@ -89,3 +89,17 @@ def test_what_cannot_be_read(shots):
     list(sequences.labelled(short))
   with pytest.raises(VideoError, match="neither a video nor pictures"):
     list(sequences.frames(Record("empty")))
+
+
+def test_plain_scenes_differ_in_motion_alone(cache):
+  found = procedural.read(cache, "all", shots=True, plain=True, **SMALL)
+  assert {r.text for r in found.records} <= set(MOTIONS)
+  pairs = [(next(iter(sequences.labelled(r)))) for r in found.records]
+  looks = [[frame[labels == k].mean(0) for k in (0, 1)] for frame, labels in pairs]
+  # Light and viewpoint differ, colours don't.
+  assert np.ptp(looks, axis=0).max() < 60
+  others = [frame.mean((0, 1)) for r in procedural.read(cache, "all", shots=True, **SMALL).records
+            for frame in list(sequences.frames(r))[:1]]
+  assert np.ptp(others, axis=0).max() > 90
+  with pytest.raises(DataError, match="everything looks alike"):
+    procedural.read(cache, "all", plain=True, label="appearance", **SMALL)
