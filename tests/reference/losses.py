@@ -75,3 +75,15 @@ def absolute(s, *, eps):
 def hardest_negative(s_n, *, eps):
   """`-log(1 - p)` of the most similar negative, likewise."""
   return absolute(-max(s_n), eps=eps) if s_n else 0.0
+
+
+def nt_xent(z, owner, *, tau):
+  """One loss a row of z [M, D]: the mean over its positives, 0 without any."""
+  x = [row / math.sqrt(sum(v * v for v in row)) for row in np.asarray(z, np.float64)]
+  losses = []
+  for i in range(len(x)):
+    s = {a: float(x[i] @ x[a]) / tau for a in range(len(x)) if a != i}
+    positives = [a for a in s if owner[a] == owner[i]]
+    terms = [cross_entropy(s[p], [s[a] for a in s if a != p]) for p in positives]
+    losses.append(sum(terms) / len(terms) if terms else 0.0)
+  return np.array(losses)

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 
 from vssl_jax.losses import probabilistic as losses
 from vssl_jax.methods import provico_objective as objectives
+from vssl_jax.methods import video_clips
 from vssl_jax.models.probabilistic import FORMS, Head, Probabilistic
-from vssl_jax.ops import colour, gaussian
+from vssl_jax.ops import gaussian
 from vssl_jax.ops.gaussian_pairs import Samples
 from vssl_jax.types import ConfigError, Method
 
-MEAN, DEVIATION = 0.45, 0.225  # of pixels in [0, 1], all channels (spec 2)
 SCALES = (0.1, 50.0)  # of the match probability
 CHOICES = {"reading": gaussian.READINGS, "mining": ("sampled", "closed_form", "mixture"),
            "pairs": ("mean", "balanced"), "sampling": ("matched", "mixture"),
@@ -83,8 +83,8 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
   """
   _check(dict(locals()))
   clamp = tuple(map(float, clamp))
-  net = Probabilistic(_backbone(backbone, width, dtype), Head(dim, noise, form, clamp),
-                      jnp.dtype(dtype))
+  net = Probabilistic(video_clips.make_backbone(backbone, width, dtype),
+                      Head(dim, noise, form, clamp), jnp.dtype(dtype))
   options = objectives.Options(
       tau=losses.threshold(tau, lam=lam, reading=reading, dim=dim, sampled=mining == "sampled"),
       lam=lam, reading=reading, mining=mining, neighbours=neighbours,
@@ -93,7 +93,7 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
 
   def init(key, batch):
     clips, _ = _clips(batch["frames"], halves)
-    variables = net.init(key, _normalised(clips[:1]))
+    variables = net.init(key, video_clips.normalise(clips[:1]))
     raw = jnp.log(jnp.expm1(jnp.float32(match_scale)))  # softplus gives the scale back
     match = {"a": raw, "b": jnp.float32(match_offset)}
     aux = {"batch_stats": variables.get("batch_stats", {}), "step": jnp.zeros((), jnp.int32)}
@@ -102,9 +102,10 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
   def distributions(params, aux, clips, train):
     """What `net` gives for clips [B, T, H, W, 3], and its next statistics."""
     variables = {"params": params["net"], "batch_stats": aux["batch_stats"]}
+    x = video_clips.normalise(clips)
     if not train:
-      return net.apply(variables, _normalised(clips)), aux["batch_stats"]
-    out, moved = net.apply(variables, _normalised(clips), train=True, mutable=["batch_stats"])
+      return net.apply(variables, x), aux["batch_stats"]
+    out, moved = net.apply(variables, x, train=True, mutable=["batch_stats"])
     return out, moved.get("batch_stats", {})
 
   def draw(key, mean, logvar):
@@ -149,37 +150,19 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
   return Method(init, loss_fn, embed)
 
 
-def _backbone(backbone, width: int, dtype: str) -> nn.Module:
-  if not isinstance(backbone, str):
-    return backbone
-  from vssl_jax.models import resnet3d
-  try:
-    return resnet3d.make(backbone, width=width, dtype=jnp.dtype(dtype))
-  except ValueError as e:
-    raise ConfigError(f"method.args.backbone={e}") from e
-
-
 def _clips(frames, halves: bool) -> tuple[jax.Array, tuple[int, int]]:
   """[B N, T, H, W, 3], and (B, N)."""
-  if frames.ndim != 6 or frames.shape[-1] != 3:
-    raise ValueError(f"frames {frames.shape}: expected [B, N, T, H, W, 3], N clips of each video, "
-                     "as a `clips.Reader` gives them")
+  clips, size = video_clips.flatten(frames)
   if halves and frames.shape[1] % 2:
     raise ValueError(f"frames {frames.shape}: method.args.halves needs an even number of clips a "
                      f"video, not {frames.shape[1]}")
-  return frames.reshape(-1, *frames.shape[2:]), frames.shape[:2]
-
-
-def _normalised(clips) -> jax.Array:
-  return (colour.to_unit(clips) - MEAN) / DEVIATION
+  return clips, size
 
 
 def _owners(batch, rows: int) -> tuple[jax.Array, jax.Array | None]:
   """Which record each of the distributions is of, [rows] int, and its label if that is known."""
-  size = len(batch["frames"])
-  owner = jnp.asarray(batch.get("record", jnp.arange(size)))
-  label = batch.get("label")
-  times = rows // size
+  owner, label = video_clips.owners(batch), batch.get("label")
+  times = rows // len(owner)
   return jnp.repeat(owner, times), None if label is None else jnp.repeat(label, times)
 
 
