@@ -106,6 +106,27 @@ def test_coupled_and_decoupled_decay_differ():
     assert np.abs(a["w"] - b["w"]).max() > 1e-3
 
 
+@pytest.mark.parametrize("args", [dict(), dict(coupled=False), dict(optimiser="sgd")], ids=str)
+def test_norms_and_biases_may_be_left_without_decay(args):
+  """The matrix as with decay, the vector as without, whatever the rule."""
+  args = dict(learning_rate=0.02, schedule="constant", **args)
+  got = run(weight_decay=0.3, decay_norms=False, **args)[-1]
+  every, none = run(weight_decay=0.3, **args)[-1], run(weight_decay=0.0, **args)[-1]
+  np.testing.assert_array_equal(got["w"], every["w"])
+  np.testing.assert_array_equal(got["b"], none["b"])
+  assert np.abs(every["b"] - none["b"]).max() > 1e-3
+  assert np.abs(every["w"] - none["w"]).max() > 1e-3
+
+
+def test_scalars_count_as_biases():
+  tx = optim.make(steps=1, weight_decay=0.5, learning_rate=1.0, decay_norms=False,
+                  schedule="constant", optimiser="sgd")
+  params = {"a": jnp.float32(2.0), "kernel": jnp.full((1, 2), 2.0)}
+  updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+  assert float(updates["a"]) == 0
+  np.testing.assert_allclose(updates["kernel"], [[-1.0, -1.0]])
+
+
 def test_defaults_are_the_papers():
   """tca spec 9."""
   parameters = inspect.signature(optim.make).parameters.values()
@@ -113,7 +134,7 @@ def test_defaults_are_the_papers():
   assert defaults == dict(learning_rate=1e-5, schedule="cosine", steps_per_update=1, warmup=0,
                           halve_after=(400_000, 600_000, 800_000, 1_000_000), batch=1,
                           milestones=(), factor=0.1, final=0.0, weight_decay=1e-4, coupled=True,
-                          optimiser="adam", b1=0.9, b2=0.999, eps=1e-8, momentum=0.9, clip=0.0)
+                          decay_norms=True, optimiser="adam", b1=0.9, b2=0.999, eps=1e-8, momentum=0.9, clip=0.0)
 
 
 def table(*args, count, **kwargs):

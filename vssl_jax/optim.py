@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -58,12 +59,14 @@ def learning_rate_at(name: str, learning_rate: float, steps: int, *, steps_per_u
 def make(*, steps: int, learning_rate: float = 1e-5, schedule: str = "cosine",
          steps_per_update: int = 1, warmup: int = 0, halve_after: Sequence[int] = HALVINGS,
          batch: int = 1, milestones: Sequence[int] = (), factor: float = 0.1, final: float = 0.0,
-         weight_decay: float = 1e-4, coupled: bool = True, optimiser: str = "adam",
-         b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, momentum: float = 0.9,
-         clip: float = 0.0) -> optax.GradientTransformation:
+         weight_decay: float = 1e-4, coupled: bool = True, decay_norms: bool = True,
+         optimiser: str = "adam", b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8,
+         momentum: float = 0.9, clip: float = 0.0) -> optax.GradientTransformation:
   """Adam or SGD, with weight decay added to the gradient (`coupled`, as PyTorch's) or AdamW's.
 
   Args:
+    decay_norms: decay all parameters, as PyTorch's do when given all of them; False leaves out
+      those of fewer than two axes: scales and biases, of norms and of other layers, and scalars.
     optimiser: "adam" (b1, b2, eps) or "sgd" (momentum, in PyTorch's form: the sum of all gradients
       so far, each step's weighing `momentum` times less in the next).
     clip: largest global gradient norm; 0 for none.
@@ -78,7 +81,8 @@ def make(*, steps: int, learning_rate: float = 1e-5, schedule: str = "cosine",
   rate = learning_rate_at(schedule, learning_rate, steps, steps_per_update=steps_per_update,
                           warmup=warmup, halve_after=halve_after, batch=batch,
                           milestones=milestones, factor=factor, final=final)
-  decay = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
+  mask = None if decay_norms else lambda params: jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
+  decay = [optax.add_decayed_weights(weight_decay, mask)] if weight_decay else []
   adapt = [optax.scale_by_adam(b1, b2, eps) if optimiser == "adam" else optax.trace(momentum)]
   return optax.chain(
       *([optax.clip_by_global_norm(clip)] if clip else []),
