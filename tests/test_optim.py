@@ -134,7 +134,8 @@ def test_defaults_are_the_papers():
   assert defaults == dict(learning_rate=1e-5, schedule="cosine", steps_per_update=1, warmup=0,
                           halve_after=(400_000, 600_000, 800_000, 1_000_000), batch=1,
                           milestones=(), factor=0.1, final=0.0, weight_decay=1e-4, coupled=True,
-                          decay_norms=True, optimiser="adam", b1=0.9, b2=0.999, eps=1e-8, momentum=0.9, clip=0.0)
+                          decay_norms=True, optimiser="adam", b1=0.9, b2=0.999, eps=1e-8,
+                          momentum=0.9, clip=0.0)
 
 
 def table(*args, count, **kwargs):
