@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from tests.reference import losses as reference
-from vssl_jax.methods import simclr
+from vssl_jax.methods import simclr, video_clips
 from vssl_jax.models.norm import BatchNorm
 from vssl_jax.types import ConfigError
 
@@ -106,6 +106,16 @@ def test_embedding():
 def test_refusals_of_settings(args, message):
   with pytest.raises(ConfigError, match=message):
     simclr.make(**args)
+
+
+def test_first_variables_of_a_named_backbone_are_those_of_the_module():
+  method = simclr.make(backbone="r3d_18", width=2, dim=3)
+  clips = jax.ShapeDtypeStruct((1, 2, 4, 16, 16, 3), np.float32)
+  params, aux = jax.eval_shape(method.init, KEY, {"frames": clips})
+  net = simclr.Projected(video_clips.make_backbone("r3d_18", 2, "float32"), simclr.Head(3),
+                         np.float32)
+  want = jax.eval_shape(net.init, KEY, jax.ShapeDtypeStruct(clips.shape[1:], np.float32))
+  assert {"params": params, **aux} == want
 
 
 def test_refusals_of_batches():

@@ -93,7 +93,7 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
 
   def init(key, batch):
     clips, _ = _clips(batch["frames"], halves)
-    variables = net.init(key, video_clips.normalise(clips[:1]))
+    variables = video_clips.random_variables(net, key, clips)
     raw = jnp.log(jnp.expm1(jnp.float32(match_scale)))  # softplus gives the scale back
     match = {"a": raw, "b": jnp.float32(match_offset)}
     aux = {"batch_stats": variables.get("batch_stats", {}), "step": jnp.zeros((), jnp.int32)}

@@ -55,7 +55,7 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 12
 
   def init(key, batch):
     clips, _ = video_clips.flatten(batch["frames"])
-    variables = net.init(key, video_clips.normalise(clips[:1]))
+    variables = video_clips.random_variables(net, key, clips)
     return variables["params"], {"batch_stats": variables.get("batch_stats", {})}
 
   def loss_fn(params, aux, batch, key):

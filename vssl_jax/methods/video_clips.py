@@ -21,6 +21,23 @@ def make_backbone(backbone: str | nn.Module, width: int, dtype: str) -> nn.Modul
     raise ConfigError(f"method.args.backbone={e}") from e
 
 
+def random_variables(net: nn.Module, key: jax.Array, clips: jax.Array) -> dict:
+  """Variables distributed as those of `net.init`, sooner; see `resnet.random_variables`.
+
+  Args:
+    net: of a `backbone` and a `head`.
+    clips: [B, T, H, W, 3], any.
+  """
+  from vssl_jax.models import resnet3d
+  if not isinstance(net.backbone, resnet3d.ResNet3d):
+    return net.init(key, normalise(clips[:1]))
+  key_net, key_head = jax.random.split(key)
+  found = resnet3d.random_variables(net.backbone, key_net)
+  head = net.head.init(key_head, jnp.zeros((1, net.backbone.dim)))["params"]
+  return {"params": {"backbone": found["params"], "head": head},
+          "batch_stats": {"backbone": found["batch_stats"]}}
+
+
 def flatten(frames) -> tuple[jax.Array, tuple[int, int]]:
   """[B N, T, H, W, 3] of [B, N, T, H, W, 3], and (B, N)."""
   if frames.ndim != 6 or frames.shape[-1] != 3:
