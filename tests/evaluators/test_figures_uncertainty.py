@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from tests.evaluators.test_uncertainty import GALLERY, QUERY
+from vssl_jax.evaluators import figures_uncertainty, uncertainty
+from vssl_jax.types import ConfigError
+
+
+def lines(panel):
+  return {line.get_label(): line for line in panel.lines}
+
+
+def test_failures_are_those_of_the_reports():
+  reports = {"first": uncertainty.report(GALLERY, QUERY, bins=4),
+             "trained": uncertainty.report(QUERY, GALLERY, bins=5)}
+  page = figures_uncertainty.failures_figure(reports, measure="bhattacharyya")
+  left, right = page.axes
+  for row, report in reports.items():
+    np.testing.assert_array_equal(lines(left)[row].get_ydata(),
+                                  report.levels["bhattacharyya"]["recall"])
+    np.testing.assert_array_equal(lines(right)[row].get_xydata().T,
+                                  report.curves["bhattacharyya"])
+    ratio = report.numbers["bhattacharyya/aurc_ratio"]
+    assert any(f"{row} {ratio:.2f}" in t.get_text() for t in page.texts)
+  assert lines(right)["trained"].get_linewidth() > lines(right)["first"].get_linewidth()
+  best, chance = (line.get_ydata() for line in right.lines if line.get_label().startswith("_"))
+  last = reports["trained"].areas["bhattacharyya"]
+  np.testing.assert_allclose([np.mean(best), chance[0]], [last["best"], last["random"]])
+  assert [t.get_text() for t in page.legends[0].get_texts()] == ["first", "trained"]
+
+
+def test_strengths_are_relative_medians():
+  rng = np.random.default_rng(0)
+
+  def found(name):
+    return uncertainty.Strengths(name, np.array([0.0, 1, 4]), rng.uniform(1, 2, (3, 9)))
+
+  rows = {row: [found("noise"), found("blur")] for row in ("first", "trained")}
+  page = figures_uncertainty.strengths_figure(rows, units={"blur": "pixels"})
+  assert [p.get_title(loc="left") for p in page.axes] == ["noise", "blur"]
+  assert [p.get_xlabel() for p in page.axes] == ["strength", "strength (pixels)"]
+  for k, panel in enumerate(page.axes):
+    for row, each in rows.items():
+      line = lines(panel)[row]
+      np.testing.assert_array_equal(line.get_xdata(), [0, 1, 4])
+      np.testing.assert_allclose(line.get_ydata(), np.median(each[k].u / each[k].u[0], axis=1))
+
+
+def test_nothing_to_draw():
+  points = uncertainty.report(uncertainty.Row(QUERY.labels, QUERY.video), GALLERY)
+  with pytest.raises(ConfigError, match="simclr: no uncertainty"):
+    figures_uncertainty.failures_figure({"simclr": points})
+  with pytest.raises(ConfigError, match="no report"):
+    figures_uncertainty.failures_figure({})
+  for rows in ({}, {"a": []}):
+    with pytest.raises(ConfigError, match="same corruptions"):
+      figures_uncertainty.strengths_figure(rows)
