@@ -177,6 +177,7 @@ def test_uncertainty():
   logvar = draw(B, D)[1]
   variance = np.exp(np.float64(logvar))
   want = {"geometric": np.mean(np.float64(logvar), -1), "arithmetic": np.log(variance.mean(-1)),
+          "total": np.log(D * np.exp(np.log(variance).mean(-1))),
           "entropy": np.sum(np.log(2 * np.pi * np.e * variance), -1) / 2}
   for kind, number in want.items():
     np.testing.assert_allclose(gaussian.uncertainty(logvar, kind), number, rtol=1e-5)

@@ -21,7 +21,7 @@ from vssl_jax.types import ConfigError, Method
 SCALES = (0.1, 50.0)  # of the match probability
 CHOICES = {"reading": gaussian.READINGS, "mining": ("sampled", "closed_form", "mixture"),
            "pairs": ("mean", "balanced"), "sampling": ("matched", "mixture"),
-           "uncertainty": gaussian.KINDS[:2], "kl": ("video", "clip"), "form": FORMS,
+           "uncertainty": gaussian.KINDS[:3], "kl": ("video", "clip"), "form": FORMS,
            "dtype": ("float32", "bfloat16")}
 LEAST = {"width": 1, "dim": 2, "samples": 1, "tau": -1, "lam": 0, "neighbours": 0, "mine_after": 0,
          "eps_dist": 0, "beta": 0, "match_scale": SCALES[0]}
@@ -66,7 +66,10 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
     match_scale, match_offset: first values of a and b in the match probability; a stays in
       [0.1, 50].
     eps_dist, self_samples, exact: of the match probability, see `gaussian_pairs.match`.
-    uncertainty: of a video in the loss, "geometric" or "arithmetic" mean of its variances.
+    uncertainty: of a video in the loss: "geometric" or "arithmetic" mean of its variances; or
+      "total", D times the former. The loss settles where this equals the pair's soft loss, about 1
+      at first. As a mean that asks for noise sqrt(D) times as long as the means it is added to;
+      as the total, for noise of their length.
     pairs: "mean" over all pairs, or "balanced": positives and others count half each.
     self_pairs: count pairs of a video with itself.
     kl: to the standard normal, of the "video" or of each "clip"; beta is its weight.

@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-KINDS = ("geometric", "arithmetic", "entropy")
+KINDS = ("geometric", "arithmetic", "total", "entropy")
 READINGS = ("mean", "sum", "iso")
 
 
@@ -93,6 +93,7 @@ def uncertainty(logvar: jax.Array, kind: str = "geometric") -> jax.Array:
   Args:
     logvar: [..., D].
     kind: "geometric": the mean of log variances; "arithmetic": the log of the mean variance;
+      "total": "geometric" and log D, of all dimensions together, on the scale of squared distances;
       "entropy": the Gaussian's entropy, `D/2 log(2 pi e) + sum(logvar) / 2`.
 
   Returns:
@@ -106,6 +107,8 @@ def uncertainty(logvar: jax.Array, kind: str = "geometric") -> jax.Array:
     return jnp.mean(logvar, axis=-1)
   if kind == "arithmetic":
     return jax.nn.logsumexp(logvar, axis=-1) - math.log(logvar.shape[-1])
+  if kind == "total":
+    return jnp.mean(logvar, axis=-1) + math.log(logvar.shape[-1])
   if kind == "entropy":
     return jnp.sum(math.log(2 * math.pi * math.e) + logvar, axis=-1) / 2
   raise ValueError(f"uncertainty {kind!r} is unknown; choose one of {', '.join(KINDS)}")
