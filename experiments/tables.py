@@ -1,5 +1,6 @@
 """Tables of several evaluations, and how rows compare."""
 
+import math
 from collections.abc import Mapping
 
 from vssl_jax.metrics import intervals
@@ -8,7 +9,10 @@ Cells = Mapping[str, Mapping[str, float]]  # evaluation -> head of a column -> n
 
 
 def lines(rows: Mapping[str, Cells], unit: str = "%") -> list[str]:
-  """A line for each row below two of heads, a group of columns for each evaluation."""
+  """A line for each row below two of heads, a group of columns for each evaluation.
+
+  A NaN, of what a row doesn't have, is a dash.
+  """
   first = next(iter(rows.values()))
   wide = max(len(name) for name in [unit, *rows])
   width = {name: max(9, 2 + max(map(len, group)), -(-len(name) // len(group)) + 1)
@@ -20,8 +24,12 @@ def lines(rows: Mapping[str, Cells], unit: str = "%") -> list[str]:
   return [line("", [f"{name:>{width[name] * len(group)}}" for name, group in first.items()]),
           line(unit, ["".join(f"{head:>{width[name]}}" for head in group)
                       for name, group in first.items()]),
-          *(line(label, ["".join(f"{x:>{width[name]}.1f}" for x in group.values())
+          *(line(label, ["".join(f"{_cell(x):>{width[name]}}" for x in group.values())
                          for name, group in cells.items()]) for label, cells in rows.items())]
+
+
+def _cell(x: float) -> str:
+  return "-" if math.isnan(x) else f"{x:.1f}"
 
 
 def gains(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:

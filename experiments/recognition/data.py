@@ -127,13 +127,15 @@ class Views:
       yield row
     self._kept = kept
 
-  def embedded(self, embed: Callable, key: str, batch: int) -> tuple[Labelled, dict]:
+  def embedded(self, embed: Callable, key: str, batch: int,
+               change: Callable | None = None) -> tuple[Labelled, dict]:
     """Features of all views, and the embedding's other outputs for them, [N, ...] each.
 
     Args:
       embed: from `{"image"}` or `{"clip"}` to a dict of arrays.
       key: of it, which are the features.
       batch: videos at a time.
+      change: from a video's id and views to what is embedded in their place.
 
     Raises:
       ConfigError: no video can be read.
@@ -147,8 +149,8 @@ class Views:
       parts.append((np.repeat(ids, counts), np.repeat(labels, counts), out))
       waiting.clear()
 
-    for row in self:
-      waiting.append(row)
+    for id_, label, views in self:
+      waiting.append((id_, label, change(id_, views) if change else views))
       if len(waiting) == batch:
         flush()
     if waiting:

@@ -5,12 +5,14 @@ views=dict(...), args=dict(...))`; `data` without a name is the run's own data s
 """
 
 import json
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from data_pipelines import clips, tracks
+from data_pipelines.augment import corruption
 from data_pipelines.records import Dataset
 from data_pipelines.tracking_pairs import Pairs
 from experiments import datasets, registry, tracking_head
@@ -30,6 +32,8 @@ def make_all(config) -> tuple[dict[str, Any], list[str]]:
       skipped.append(name)
     elif settings.name == "tracking":
       found[name] = Tracking(key, settings, config)
+    elif settings.name == "uncertainty":
+      found[name] = Uncertainty(key, settings, config, shared)
     else:
       found[name] = LabelledVideos(key, settings, config, shared)
   if not found:
@@ -83,18 +87,47 @@ class LabelledVideos:
       seen: what the row gave for parts that other evaluations have asked for; gets these added.
     """
     del folder
+    train, test = self._parts(row, key, batch, seen)
+    return measures.LABELLED[self._settings.name](train, test, f"{self._key}.name",
+                                                  self._settings.args)
+
+  def _parts(self, row, key: str, batch: int, seen: dict) -> tuple:
+    """What the row gives for both parts."""
     for part, name in self._names.items():
       if name not in seen:
         seen[name] = self._views[part].embedded(row.embed, key, batch)
-    train, test = (seen[self._names[part]] for part in ("train", "test"))
-    return measures.LABELLED[self._settings.name](train, test, f"{self._key}.name",
-                                                  self._settings.args)
+    return tuple(seen[self._names[part]] for part in ("train", "test"))
 
   def thumbnails(self, ids) -> dict[str, np.ndarray]:
     """A frame of each video, uint8 [H, W, 3]."""
     wanted = set(ids)
     return {id_: x[len(x) // 2] if x.ndim == 4 else x[len(x) // 2, x.shape[1] // 2]
             for views in self._views.values() for id_, _, x in views if id_ in wanted}
+
+
+class Uncertainty(LabelledVideos):
+  """An evaluation of what the variances of a video's distribution tell."""
+
+  def measure(self, row, key: str, batch: int, seen: dict, folder=None) -> Result:
+    """A row's result; see `LabelledVideos.measure`."""
+    del folder
+    train, test = self._parts(row, key, batch, seen)
+    args, worse = self._settings.args, {}
+    if "logvar" in test[1]:
+      worse = {kind: {float(s): measures.distributions(self._views["test"].embedded(
+          row.embed, key, batch, _corruption(kind, s))) for s in strengths}
+               for kind, strengths in args.corruptions.items()}
+    return measures.by_uncertainty(measures.distributions(train), measures.distributions(test),
+                                   list(dict.fromkeys(test[0].videos.tolist())), worse, args)
+
+
+def _corruption(kind: str, strength: float):
+  """Makes the views of a video worse, by the same noise whenever it is asked for."""
+  def worse(id_: str, views: np.ndarray) -> np.ndarray:
+    rng = np.random.default_rng([zlib.crc32(id_.encode()), 5])
+    flat = views.reshape(-1, *views.shape[-3:])
+    return corruption.corrupt(flat, kind, strength, rng).reshape(views.shape)
+  return worse
 
 
 class Tracking:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from experiments import registry
+from vssl_jax.evaluators import uncertainty
 from vssl_jax.evaluators.labelled import Labelled
 from vssl_jax.metrics import classification
+from vssl_jax.ops import gaussian
 from vssl_jax.types import ConfigError
 
 
@@ -44,6 +46,11 @@ MEANING = {
     "tracking": "Success: area under the curve of tracks' frames by the overlap that is asked for; "
                 "precision: frames with the centre within 20 pixels. AO: mean overlap, SR: frames "
                 "above an overlap.",
+    "uncertainty": "R@1: percentage of the test videos whose nearest training video is of their "
+                   "class; risk: area under the risk-coverage curve of R@1, in percent of that of "
+                   "a random order, below 100 where uncertain videos are those that fail; noise, "
+                   "blur: 100 times Spearman's rank correlation of a video's uncertainty and the "
+                   "strength of what was done to it, mean over videos.",
 }
 
 
@@ -51,7 +58,13 @@ def check(name: str, key: str, args) -> None:
   """Raises ConfigError where an evaluation can't be made, before anything is read."""
   if name not in MEANING:
     raise ConfigError(f"{key}.name={name!r}{registry.nearest(name, MEANING)}")
-  if name in LABELLED:
+  if name == "uncertainty":
+    some = uncertainty.Row(np.array([0, 1]), np.eye(2), np.eye(2), np.eye(2))
+    try:
+      uncertainty.report(some, some, **_report_args(args))
+    except (TypeError, ValueError) as e:
+      raise ConfigError(f"{key}.args: {e}") from e
+  elif name in LABELLED:
     some = Labelled(np.eye(2, dtype=np.float32), np.array([0, 1]), np.array(["a", "b"]))
     registry.make("vssl_jax.evaluators", name, f"{key}.name", some, some, **args)
 
@@ -90,6 +103,58 @@ def by_rank(train, test, key: str, args) -> Result:
 
 LABELLED = {"knn": by_votes, "linear": by_probe("linear"), "logistic": by_probe("logistic"),
             "class_retrieval": by_rank}
+
+
+def distributions(part) -> uncertainty.Row:
+  """Labelled videos, each the mixture of its views, of what `data.Views.embedded` gives."""
+  rows, out = part
+  first = np.flatnonzero(np.r_[True, rows.videos[1:] != rows.videos[:-1]])
+  found = {"video": rows.features.reshape(len(first), -1, rows.features.shape[1]).mean(1)}
+  if "logvar" in out:
+    mean, logvar = (out[k].reshape(len(first), -1, out[k].shape[-1]) for k in ("mean", "logvar"))
+    of_video = (np.asarray(x) for x in gaussian.moment_match(mean, logvar))
+    found |= {"clip_mean": mean, "clip_logvar": logvar} | dict(zip(
+        ("mean", "logvar"), of_video, strict=True))
+  return uncertainty.Row.of(found, rows.labels[first])
+
+
+@dataclasses.dataclass(frozen=True)
+class Uncertain:
+  """What the evaluator of uncertainty found: its report, and one of each corruption."""
+
+  report: uncertainty.Report
+  strengths: tuple[uncertainty.Strengths, ...]
+
+
+def by_uncertainty(train: uncertainty.Row, test: uncertainty.Row, videos: list[str],
+                   worse: dict[str, dict[float, uncertainty.Row]], args) -> Result:
+  """Retrieval and what uncertainty says of it.
+
+  Args:
+    videos: ids of the test videos.
+    worse: corruption -> strength -> the test videos after it; {} for a method without variances.
+  """
+  report = uncertainty.report(test, train, **_report_args(args))
+  kind = args.get("kind", "geometric")
+  strengths = tuple(uncertainty.by_strength(name, rows, train, kind=kind)
+                    for name, rows in worse.items())
+  numbers = dict(report.numbers)
+  for x in strengths:
+    numbers |= x.numbers
+  numbers = {k: 100 * v if k.rpartition("/")[2].startswith("R@") or "/R@" in k else v
+             for k, v in numbers.items()}
+  columns = {{"cosine": "R@1", "bhattacharyya": "R@1 B."}[name]: 100.0 * hits[0]
+             for name, hits in report.hits.items() if name in ("cosine", "bhattacharyya")}
+  items = {head: dict(zip(videos, x.tolist(), strict=True)) for head, x in columns.items()}
+  shown = {"R@1": float(np.mean(columns["R@1"])),
+           "R@1 B.": float(np.mean(columns.get("R@1 B.", np.nan))),
+           "risk": 100 * numbers.get("cosine/aurc_ratio", np.nan)}
+  shown |= {name: 100 * numbers.get(f"{name}/within", np.nan) for name in args.corruptions}
+  return Result(numbers, shown, {"R@1": items["R@1"]}, Uncertain(report, strengths))
+
+
+def _report_args(args) -> dict:
+  return {k: v for k, v in args.items() if k != "corruptions"}
 
 
 def of_tracks(report) -> Result:

@@ -10,7 +10,7 @@ import numpy as np
 from experiments import tables
 from experiments.recognition import measures
 from experiments.recognition.measures import Result
-from vssl_jax.evaluators import figures_neighbours
+from vssl_jax.evaluators import figures_neighbours, figures_uncertainty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +47,10 @@ def table(task, reports: Mapping[str, Reports]) -> str:
 
 def _explain(task, reports: Mapping[str, Reports]) -> list[str]:
   c, lines = task.config, []
+  for about in dict.fromkeys(e.about for e in task.evaluations.values()):
+    names = [name for name, e in task.evaluations.items() if e.about == about]
+    lines.append(f"{', '.join(names)}: {about}.")
   for name, evaluation in task.evaluations.items():
-    lines.append(f"{name}: {evaluation.about}.")
     if evaluation.bad:
       lines.append(f"{len(evaluation.bad)} videos of {name} could not be read and are left out.")
   if task.missing:
@@ -85,6 +87,15 @@ def figures(task, reports: Mapping[str, Reports], rows: Mapping) -> tuple[dict, 
       pages[f"{name}.png"] = figures_neighbours.neighbours_figure(
           result.report, evaluation.thumbnails, title=f"{label}: nearest training videos",
           classes=evaluation.datasets[0].classes)
+    elif task.config.evals[name].name == "uncertainty" and result.report.report.u is not None:
+      known = {other: row.by_eval[name].report for other, row in reports.items()
+               if row.by_eval[name].report.report.u is not None}
+      pages[f"{name}.png"] = figures_uncertainty.failures_figure(
+          {other: found.report for other, found in known.items()})
+      if result.report.strengths:
+        pages[f"{name}_corruption.png"] = figures_uncertainty.strengths_figure(
+            {other: found.strengths for other, found in known.items()},
+            units={"noise": "levels of 255", "blur": "pixels"})
   return pages, []
 
 

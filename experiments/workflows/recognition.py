@@ -97,7 +97,7 @@ class Model(clip_runs.Model):
              f"{int(state.step)}")
     side, what = ("h", "w"), "RGB pictures"
     if self.takes == "clip":
-      side, what = ("t", *side), "RGB clips of t frames"
+      side, what = (self.config.views.frames, "16*h", "16*w"), "RGB clips"
     out = jax.eval_shape(lambda p, a, x: self._apply({self.takes: x}, p, a), params, aux,
                          jax.ShapeDtypeStruct((1, *data.input_shape(self.config.views)), np.uint8))
     meaning = {name: OUTPUTS.get(name, name) for name in out}
