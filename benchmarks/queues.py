@@ -12,24 +12,29 @@ after it, which must do at least that:
   neighbours' mean, and it with the queue's other rows; and as many again for the gradient.
 - "step": both losses with the gradient to the queries, and this step's keys written to both queues,
   which are donated as the training step donates them. Its floor is those of both losses. "step,
-  queues kept" is the same without donation, which must copy them.
+  queues kept" is the same without donation. "step, written first" writes keys before the losses
+  read the queues, as if they were those of the step before.
 
 Floors have the neighbours cut out beforehand, where the method draws and copies them. Bytes are
 what the compiled program asks for beside its arguments, outputs that take an argument's place left
-out. Below the table: how many bytes of the arguments the step's outputs take the place of, and
-whether the queues were still where they had been after two steps. Each row is a process of its own;
-times are the best of the repetitions (`--clock=cpu`: CPU time of all threads, steadier where other
-programs run).
+out. "Copies" are of whole queues, within the compiled program: a donated queue that isn't read
+before it is written to is copied first, though the result lands in the same place. Below the table:
+whether the step's queues were still where they had been after two steps.
+
+Each row is a process of its own; times are the best of the repetitions (`--clock=cpu`: CPU time of
+all threads, steadier where other programs run).
 """
 
 import argparse
 import functools
 import json
+import re
 import subprocess
 import sys
 import time
 
-ROWS = ("intra floor", "intra", "cycle floor", "cycle", "step floor", "step", "step, queues kept")
+ROWS = ("intra floor", "intra", "cycle floor", "cycle", "step floor", "step", "step, queues kept",
+        "step, written first")
 QUICK = dict(batch=16, dim=8, intra_queue=64, cycle_queue=80, neighbours=16, groups=2, repeats=1)
 TAU = 0.07
 
@@ -99,12 +104,24 @@ def cycle_floor(query, near, rest):
 
 def step(x, queues, record, chosen):
   """(losses and gradients, queues)."""
-  import jax
+  return losses_of(x, queues, record, chosen), written(x, queues, record)
 
+
+def step_written_first(x, queues, record, chosen):
+  """The same of queues in which the keys already are."""
+  queues = written(x, queues, record)
+  return losses_of(x, queues, record, chosen), queues
+
+
+def losses_of(x, queues, record, chosen):
+  import jax
+  return {name: jax.value_and_grad(loss)(x[f"query {name}"], x, queues, record, chosen)
+          for name, loss in (("intra", intra), ("cycle", cycle))}
+
+
+def written(x, queues, record):
   from vssl_jax.ops import bank
-  found = {name: jax.value_and_grad(loss)(x[f"query {name}"], x, queues, record, chosen)
-           for name, loss in (("intra", intra), ("cycle", cycle))}
-  return found, {name: bank.push(q, x[f"key {name}"], record) for name, q in queues.items()}
+  return {name: bank.push(q, x[f"key {name}"], record) for name, q in queues.items()}
 
 
 def program(row: str, args):
@@ -113,7 +130,9 @@ def program(row: str, args):
   import jax.numpy as jnp
   x, queues, record, chosen = inputs(args)
   if row.startswith("step") and row != "step floor":
-    return jax.jit(step, donate_argnums=(1,) if row == "step" else ()), (x, queues, record, chosen)
+    fn = step_written_first if row == "step, written first" else step
+    donated = () if row == "step, queues kept" else (1,)
+    return jax.jit(fn, donate_argnums=donated), (x, queues, record, chosen)
   if row in ("intra", "cycle"):
     loss = {"intra": intra, "cycle": cycle}[row]
     return jax.jit(jax.value_and_grad(loss)), (x[f"query {row}"], x, queues, record, chosen)
@@ -134,10 +153,12 @@ def measure(row: str, args) -> dict:
   given = jax.block_until_ready(given)
   compiled = fn.lower(*given).compile()
   sizes = compiled.memory_analysis()
+  donated = row in ("step", "step, written first")
   found = {"device": jax.devices()[0].device_kind, "in_place": sizes.alias_size_in_bytes,
+           "copies": copies(compiled, args),
            "bytes": (sizes.temp_size_in_bytes + sizes.output_size_in_bytes
                      - sizes.alias_size_in_bytes)}
-  if row == "step":
+  if donated:
     x, queues, *rest = given
     found["queues"] = sum(q.keys.nbytes for q in queues.values())
     found["kept_place"], queues = stays(compiled, x, queues, rest)
@@ -147,9 +168,15 @@ def measure(row: str, args) -> dict:
     start = clock()
     out = jax.block_until_ready(compiled(*given))
     seconds.append(clock() - start)
-    if row == "step":
+    if donated:
       given = given[0], out[1], *given[2:]
   return found | {"seconds": min(seconds[1:])}  # the first one warms up
+
+
+def copies(compiled, args) -> int:
+  """How many times the program copies a whole queue."""
+  shapes = "|".join(f"{n},{args.dim}" for n in (args.intra_queue, args.cycle_queue))
+  return len(re.findall(rf"= f32\[(?:{shapes})\]\S* copy(?:-start)?\(", compiled.as_text()))
 
 
 def stays(compiled, x, queues, rest) -> tuple[bool, dict]:
@@ -174,17 +201,17 @@ def in_a_process(row: str) -> dict:
 def table(args) -> None:
   print(f"{args.batch} queries of {args.dim} numbers in {args.groups} groups, queues of "
         f"{args.intra_queue} and {args.cycle_queue}, {args.neighbours} neighbours\n\n"
-        "| | ms | to the floor | MiB |\n|---|---|---|---|")
+        "| | ms | to the floor | MiB | copies |\n|---|---|---|---|---|")
   floor, found = None, {}
   for row in ROWS:
     found[row] = figures = in_a_process(row)
     floor = figures if row.endswith("floor") else floor
     print(f"| {row} | {1e3 * figures['seconds']:.2f} | {figures['seconds'] / floor['seconds']:.2f} "
-          f"| {figures['bytes'] / 2**20:.0f} |", flush=True)
+          f"| {figures['bytes'] / 2**20:.0f} | {figures['copies']} |", flush=True)
   one = found["step"]
   print(f"\nThe step's outputs take the place of {one['in_place'] / 2**20:.1f} MiB of its "
         f"arguments (the queues' keys are {one['queues'] / 2**20:.1f}); after two steps they are "
-        f"{'where they were' if one['kept_place'] else 'elsewhere: they were copied'}.\n"
+        f"{'where they were' if one['kept_place'] else 'elsewhere'}.\n"
         f"float32, {args.clock} time, best of {args.repeats}; {one['device']}")
 
 
