@@ -147,9 +147,10 @@ def test_balanced_pairs_and_mining_by_the_closed_form():
 
 @pytest.mark.parametrize("args", [
     dict(self_samples=False), dict(self_pairs=False), dict(uncertainty="arithmetic"),
-    dict(kl="clip", beta=0.1), dict(sampling="mixture"), dict(form="softplus"), dict(samples=2),
-    dict(clamp=(-3.0, -2.0)), dict(eps_dist=0.1), dict(tau=-1.0), dict(tau=1e3),
-    dict(neighbours=1), dict(mining="mixture"), dict(lam=1e-3)], ids=str)
+    dict(uncertainty="total"), dict(kl="clip", beta=0.1), dict(sampling="mixture"),
+    dict(form="softplus"), dict(samples=2), dict(clamp=(-3.0, -2.0)), dict(eps_dist=0.1),
+    dict(tau=-1.0), dict(tau=1e3), dict(neighbours=1), dict(mining="mixture"),
+    dict(lam=1e-3)], ids=str)
 def test_every_option_is_heard(args):
   """The first of them, by what the others alone give."""
   a, b = loss(**dict([*args.items()][1:]))[0], loss(**args)[0]
@@ -301,8 +302,8 @@ def test_presets_are_arguments_and_differ_by_their_guards():
   for args in provico.PRESETS.values():
     assert np.isfinite(loss(**args)[0])
   paper, robust = provico.PRESETS["paper"], provico.PRESETS["robust"]
-  assert {k for k in robust if robust[k] != paper.get(k)} == {"mining", "neighbours", "pairs",
-                                                              "clamp"}
+  assert {k for k in robust if robust[k] != paper.get(k)} == {
+      "mining", "neighbours", "pairs", "clamp", "halves", "uncertainty"}
 
 
 @pytest.mark.parametrize("args, reason", [
