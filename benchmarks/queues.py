@@ -10,10 +10,10 @@ after it, which must do at least that:
 - "intra", "cycle": the loss of the method, forward and with the gradient to the queries. Floors are
   the products that no form can do without: queries with the queue; queries with the neighbours, the
   neighbours' mean, and it with the queue's other rows; and as many again for the gradient.
-- "step": both losses with the gradient to the queries, and this step's keys written to both queues,
-  which are donated as the training step donates them. Its floor is those of both losses. "step,
-  queues kept" is the same without donation. "step, written first" writes keys before the losses
-  read the queues, as if they were those of the step before.
+- "step": the keys of the step before written to both queues, which are donated as the training step
+  donates them, and both losses with the gradient to the queries. Its floor is those of both losses.
+  "step, queues kept" is the same without donation. "step, written last" writes this step's keys
+  after the losses.
 
 Floors have the neighbours cut out beforehand, where the method draws and copies them. Bytes are
 what the compiled program asks for beside its arguments, outputs that take an argument's place left
@@ -34,7 +34,7 @@ import sys
 import time
 
 ROWS = ("intra floor", "intra", "cycle floor", "cycle", "step floor", "step", "step, queues kept",
-        "step, written first")
+        "step, written last")
 QUICK = dict(batch=16, dim=8, intra_queue=64, cycle_queue=80, neighbours=16, groups=2, repeats=1)
 TAU = 0.07
 
@@ -103,14 +103,14 @@ def cycle_floor(query, near, rest):
 
 
 def step(x, queues, record, chosen):
-  """(losses and gradients, queues)."""
-  return losses_of(x, queues, record, chosen), written(x, queues, record)
-
-
-def step_written_first(x, queues, record, chosen):
-  """The same of queues in which the keys already are."""
+  """(losses and gradients, queues), of queues in which the keys already are."""
   queues = written(x, queues, record)
   return losses_of(x, queues, record, chosen), queues
+
+
+def step_written_last(x, queues, record, chosen):
+  """The same of queues in which they aren't yet."""
+  return losses_of(x, queues, record, chosen), written(x, queues, record)
 
 
 def losses_of(x, queues, record, chosen):
@@ -130,7 +130,7 @@ def program(row: str, args):
   import jax.numpy as jnp
   x, queues, record, chosen = inputs(args)
   if row.startswith("step") and row != "step floor":
-    fn = step_written_first if row == "step, written first" else step
+    fn = step_written_last if row == "step, written last" else step
     donated = () if row == "step, queues kept" else (1,)
     return jax.jit(fn, donate_argnums=donated), (x, queues, record, chosen)
   if row in ("intra", "cycle"):
@@ -153,7 +153,7 @@ def measure(row: str, args) -> dict:
   given = jax.block_until_ready(given)
   compiled = fn.lower(*given).compile()
   sizes = compiled.memory_analysis()
-  donated = row in ("step", "step, written first")
+  donated = row in ("step", "step, written last")
   found = {"device": jax.devices()[0].device_kind, "in_place": sizes.alias_size_in_bytes,
            "copies": copies(compiled, args),
            "bytes": (sizes.temp_size_in_bytes + sizes.output_size_in_bytes

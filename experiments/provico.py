@@ -65,7 +65,7 @@ def base() -> ml_collections.ConfigDict:
       size=224,
       short_side=256,  # frames are decoded at; 0 for their own size
       augment=dict(area=(0.2, 0.766), jitter=(0.6, 0.6, 0.6, 0.15), jitter_p=0.8, grey_p=0.2,
-                   sigma=(0.1, 2.0), blur_p=0.5, flip_p=0.5))
+                   sigma=(0.1, 2.0), blur_p=0.5, noise=(0.0, 0.0), noise_p=0.0, flip_p=0.5))
   c.method = dict(name="provico", args=dict(
       backbone="slow_r50", width=64, dim=256, samples=8, noise=0.3, sampling="matched", tau=1.0,
       lam=0.25, mine_after=0, match_scale=10.0, match_offset=10.0, eps_dist=1e-6,
@@ -102,10 +102,11 @@ def embedded(c: ml_collections.ConfigDict) -> None:
                 seed=0, size=64, fps=8, seconds=(6.0, 8.0), n_train_families=100, n_train_edits=0,
                 n_background=300, n_queries=0, n_distractors=120, difficulty=0.0)
   c.views.update(clips=2, frames=8, stride=2, fps=0.0, size=32, short_side=0)
-  c.views.augment.update(area=(0.5, 1.0), flip_p=0.0)
+  c.views.augment.update(area=(0.5, 1.0), sigma=(0.1, 3.0), noise=(0.0, 48.0), noise_p=0.5,
+                         flip_p=0.0)
   c.method.args.update(backbone="r3d_18", width=8, dim=64)
   c.optim.update(optimiser="adam", learning_rate=1e-3, warmup=20)
-  c.train.update(steps=400, batch=32, checkpoint_every=100)
+  c.train.update(steps=300, batch=32, checkpoint_every=100)
   c.embed.batch = 64
   views = dict(clips=3, frames=8, stride=2, fps=0.0, size=32, short_side=32)
   c.evals.motion = uncertainty("unlabelled", "eval", views=views)

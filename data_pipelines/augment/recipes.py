@@ -8,6 +8,7 @@ Jitter is (brightness, contrast, saturation, hue), see `colour.jitter_params`; t
 a random box is from 3/4 to 4/3 everywhere (CycleContrast 3.3, ProViCo 2).
 """
 
+from data_pipelines.augment.corruption import Noise
 from data_pipelines.augment.steps import (
   Blur,
   CentreCrop,
@@ -41,11 +42,17 @@ def moco(size: int = 224, *, area: Range = (0.2, 1.0), jitter: Jitter = (0.4, 0.
 def contrastive_video(
     size: int = 224, *, area: Range = (0.2, 0.766), flip_p: float = 0.5,
     jitter: Jitter = (0.6, 0.6, 0.6, 0.15), jitter_p: float = 0.8, grey_p: float = 0.2,
-    sigma: Range = (0.1, 2.0), blur_p: float = 0.5, per_frame: bool = False) -> Transform:
-  """Pre-training of ProViCo (ProViCo 2). Its 18-layer networks take size 112."""
+    sigma: Range = (0.1, 2.0), blur_p: float = 0.5, noise: Range = (0.0, 0.0), noise_p: float = 0.0,
+    per_frame: bool = False) -> Transform:
+  """Pre-training of ProViCo (ProViCo 2). Its 18-layer networks take size 112.
+
+  Noise, whose standard deviation is of levels from 0 to 255, is ours: variances that have never
+  met any don't tell it.
+  """
   return _transform(per_frame, RandomResizedCrop(size, area), Sometimes(flip_p, Flip()),
                     Sometimes(jitter_p, ColourJitter(*jitter)), Sometimes(grey_p, Grey()),
-                    Sometimes(blur_p, Blur(sigma)))
+                    Sometimes(blur_p, Blur(sigma)),
+                    *([Sometimes(noise_p, Noise(noise))] if noise_p else []))
 
 
 def fine_tune(size: int = 224, *, area: Range = (0.08, 1.0), flip_p: float = 0.5,

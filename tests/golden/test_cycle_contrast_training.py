@@ -139,8 +139,10 @@ def run_steps(case, logits):
 
   @jax.jit
   def update(params, aux, opt_state, batch):
+    aux = cycle_contrast.unsettled(aux, count)
     (_, (aux, metrics)), grads = jax.value_and_grad(method.loss, has_aux=True)(
       params, aux, batch, jax.random.key(0))
+    aux = cycle_contrast.settled(aux)
     updates, opt_state = tx.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), aux, opt_state, metrics
 
@@ -222,7 +224,9 @@ def check_devices(case, logits):
              "record": jnp.asarray(np.roll(labels, -r * count)),
              "draws": {"order": (np.roll(order[r], -move) - move) % order.shape[1],
                        "neighbours": np.roll(perm, -r, axis=0)[:, :chosen]}}
-    _, (after, metrics) = loss(params, aux, batch, jax.random.key(0))
+    before = cycle_contrast.unsettled(aux, len(labels))
+    _, (after, metrics) = loss(params, before, batch, jax.random.key(0))
+    after = cycle_contrast.settled(after)
     compare_statistics(data, after, r)
     if not r:
       jax.effects_barrier()

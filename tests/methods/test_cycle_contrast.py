@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import chex
 import jax
@@ -52,13 +53,25 @@ def build(**args):
   method = cycle_contrast.make(**SMALL | args)
   candidates = 0 if args.get("positives") == "same_frame" else 2
   params, aux = method.init(KEY, make_batch(candidates=candidates))
+  aux = cycle_contrast.settled(aux)
   # Else all keys would be alike, and the key encoder equal to the query's.
   aux["key_params"] = jax.tree.map(lambda x: x * 1.1 + 0.02, params)
   rng = np.random.default_rng(0)
+  newest = rng.integers(-1, B + 3, B).astype(np.int32)  # these entered both queues in one step
   for name, queue in aux["queues"].items():
     record = rng.integers(-1, B + 3, len(queue.groups)).astype(np.int32)
+    record[-B:] = newest
     aux["queues"][name] = dataclasses.replace(queue, groups=jnp.asarray(record))
-  return method, params, aux, jax.jit(method.loss)
+  return method, params, aux, jax.jit(step_of(method))
+
+
+def step_of(method):
+  """The loss, from queues that hold all keys to queues that hold all keys."""
+  def step(params, aux, batch, key):
+    value, (aux, metrics) = method.loss(
+      params, cycle_contrast.unsettled(aux, len(batch["record"])), batch, key)
+    return value, (cycle_contrast.settled(aux), metrics)
+  return step
 
 
 def encode(args, params, stats, crops):
@@ -170,7 +183,7 @@ def test_draws_are_fair_and_follow_the_key():
 def test_watched_numbers():
   """Of the queue before the step: nothing is known in the first, everything in the fourth."""
   _, params, _, loss = build()
-  aux, seen = cycle_contrast.make(**SMALL).init(KEY, make_batch())[1], []
+  aux, seen = cycle_contrast.settled(cycle_contrast.make(**SMALL).init(KEY, make_batch())[1]), []
   for t in range(4):
     batch = make_batch(2)
     batch["record"] += 0 if t in (0, 3) else B * t
@@ -194,7 +207,7 @@ def test_watched_numbers():
 
 def test_gradients_are_finite_and_reach_everything_also_of_blank_frames():
   method, params, aux, _ = build()
-  grad = jax.jit(jax.grad(method.loss, has_aux=True))
+  grad = jax.jit(jax.grad(step_of(method), has_aux=True))
   found, _ = grad(params, aux, make_batch(), KEY)
   assert all(np.isfinite(g).all() and g.any() for g in jax.tree.leaves(found))
   blank = make_batch() | {"frames": np.zeros_like(make_batch()["frames"])}
@@ -329,3 +342,13 @@ def test_wrong_batches_are_named():
     given = {k: v for k, v in (batch | change).items() if v is not None}
     with pytest.raises(error, match=reason):
       method.init(KEY, given)
+
+
+def test_a_training_step_copies_no_queue():
+  method, mesh = cycle_contrast.make(**SMALL), parallel.mesh(jax.devices()[:1])
+  tx, batch = optim.make(steps=3), make_batch()
+  state = train.init_state(method, tx, batch, 0, mesh)
+  text = train.make_step(method, tx, mesh).lower(state, batch).compile().as_text()
+  shapes = "|".join(f"{SMALL[f'{n}_queue']},{SMALL['dim']}" for n in ("intra", "cycle"))
+  assert re.search(rf"f32\[(?:{shapes})\]", text)
+  assert not re.findall(rf"= f32\[(?:{shapes})\]\S* copy(?:-start)?\(", text)

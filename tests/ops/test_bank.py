@@ -52,6 +52,17 @@ def test_a_push_of_the_whole_bank_replaces_it_from_the_pointer_on():
   assert (int(bank.pointer), int(bank.filled)) == (3, K)
 
 
+@pytest.mark.parametrize("count", [3, K])
+def test_what_was_pushed_can_be_taken_back(count):
+  before = push(banks.init(jax.random.key(0), K, D), keys(5, 1), jnp.arange(5))
+  new, groups = keys(count, 2), jnp.arange(count)
+  after = push(before, new, groups)
+  taken, *newest = banks.take_back(after, count)
+  assert (int(taken.pointer), int(taken.filled)) == (5, K - count)  # full, whatever was before
+  chex.assert_trees_all_equal(newest, [jnp.asarray(new), groups])
+  chex.assert_trees_all_equal(push(taken, *newest), after)
+
+
 def test_too_many_keys_are_refused():
   bank = banks.init(jax.random.key(0), K, D)
   with pytest.raises(ValueError, match=rf"{K + 1} .* {K}; enlarge bank_size"):

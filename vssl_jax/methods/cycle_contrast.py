@@ -91,7 +91,8 @@ def make(*, backbone: str = "resnet50", width: int = 64, dim: int = 128, intra_q
   chance.
 
   `aux` is `batch_stats` of the query encoder, `key_params` and `key_batch_stats`, `queues` by head,
-  and `labels` [K] of the rows that neighbours come from.
+  `labels` [K] of the rows that neighbours come from, and `pending`: keys that enter the queues at
+  the beginning of the next step, see `settled`.
   """
   _check(dict(locals()))
   two, with_cycle = not shared and cycle > 0, cycle > 0
@@ -114,7 +115,7 @@ def make(*, backbone: str = "resnet50", width: int = 64, dim: int = 128, intra_q
       aux["queues"][name] = banks.init(jax.random.fold_in(key, i), size, dim)
     if with_cycle:
       aux["labels"] = jnp.full((sizes[source],), -1, jnp.int32)
-    return variables["params"], aux
+    return variables["params"], unsettled(aux, len(crops))
 
   def encode(params, stats, x):
     """Unit vectors [N, D] by head of crops [N, H, W, 3], and the running statistics after it."""
@@ -187,13 +188,15 @@ def make(*, backbone: str = "resnet50", width: int = 64, dim: int = 128, intra_q
     crops, record = _crops(batch, positives, groups), batch["record"]
     draws = _draw(key, crops.shape[:2], groups, sizes[source] if with_cycle else 0, neighbours)
     draws = draws._replace(**batch.get("draws", {}))
-    before = aux["queues"]  # as they were before this step's keys enter
+    aux = settled(aux)
+    before = aux["queues"]  # this step's keys aren't in them
     encoded, aux = encode_all(params, aux, crops, draws.order)
     terms, scores = intra_term(encoded, before["intra"], record, draws.intra)
     value = jnp.mean(terms)
     metrics = {"intra": value, "intra_top1": jnp.mean(losses.returned(scores)),
                "queue_filled": before["intra"].filled / sizes["intra"]}
-    aux["queues"] = {n: banks.push(before[n], encoded.key[n], record) for n in heads}
+    label = batch["label"] if "label" in batch else jnp.full_like(record, -1)
+    aux["pending"] = {"keys": jax.lax.stop_gradient(encoded.key), "record": record, "label": label}
     if with_cycle:
       queue = before[source]
       terms, scores, neighbour = cycle_term(encoded, queue, record, draws)
@@ -203,8 +206,6 @@ def make(*, backbone: str = "resnet50", width: int = 64, dim: int = 128, intra_q
                   "own_video": jnp.mean(seen)}
       metrics |= neighbour_metrics(jax.lax.stop_gradient(neighbour), queue, batch, aux["labels"],
                                    draws)
-      label = batch["label"] if "label" in batch else jnp.full_like(record, -1)
-      aux["labels"] = aux["labels"].at[banks.rows(queue, len(label))].set(label)
     return value, (aux, metrics | {"loss": value})
 
   def embed(params, aux, inputs):
@@ -222,6 +223,34 @@ def make(*, backbone: str = "resnet50", width: int = 64, dim: int = 128, intra_q
     return {"features": out.astype(jnp.promote_types(out.dtype, jnp.float32))}
 
   return Method(init, loss_fn, embed, dense=dense)
+
+
+def settled(aux: dict[str, Any]) -> dict[str, Any]:
+  """`aux` with the pending keys in the queues.
+
+  They enter when a step begins, not when it ends: XLA copies a queue that is written to while the
+  loss and its gradient may still read it, however the step is donated.
+  """
+  new, rest = aux["pending"], {k: v for k, v in aux.items() if k != "pending"}
+  if "labels" in aux:
+    rows = banks.rows(_neighbours_queue(aux), len(new["label"]))
+    rest["labels"] = aux["labels"].at[rows].set(new["label"])
+  return rest | {"queues": {name: banks.push(queue, new["keys"][name], new["record"])
+                            for name, queue in aux["queues"].items()}}
+
+
+def unsettled(aux: dict[str, Any], count: int) -> dict[str, Any]:
+  """The inverse of `settled`: the newest `count` rows of the queues become pending."""
+  before, _, record = banks.take_back(_neighbours_queue(aux), count)
+  label = aux["labels"][banks.rows(before, count)] if "labels" in aux else record
+  taken = {name: banks.take_back(queue, count) for name, queue in aux["queues"].items()}
+  return aux | {"queues": {name: queue for name, (queue, _, _) in taken.items()},
+                "pending": {"keys": {name: keys for name, (_, keys, _) in taken.items()},
+                            "record": record, "label": label}}
+
+
+def _neighbours_queue(aux) -> banks.Bank:
+  return aux["queues"].get("cycle", aux["queues"]["intra"])
 
 
 def _draw(key, shape: tuple[int, int], groups: int, queue: int, neighbours: int) -> Draws:

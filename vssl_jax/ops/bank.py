@@ -53,6 +53,18 @@ def push(bank: Bank, keys: jax.Array, groups: jax.Array | None = None) -> Bank:
   )
 
 
+def take_back(bank: Bank, count: int) -> tuple[Bank, jax.Array, jax.Array]:
+  """The inverse of `push`: a bank that lacks its newest `count` rows, those keys, and their groups.
+
+  They still stand there, as the rows to be written next; of a new bank they are its last ones.
+  """
+  size = bank.keys.shape[0]
+  before = dataclasses.replace(bank, pointer=(bank.pointer - count) % size,
+                               filled=bank.filled - count)
+  at = rows(before, count)
+  return before, bank.keys[at], bank.groups[at]
+
+
 def rows(bank: Bank, count: int) -> jax.Array:
   """[C] the rows that the next `count` keys are written to, for arrays kept beside the bank."""
   return (bank.pointer + jnp.arange(count)) % bank.keys.shape[0]
