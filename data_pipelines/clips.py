@@ -24,6 +24,43 @@ logger = logging.getLogger(__name__)
 TRIES = 100  # unreadable records in a row that one example puts up with
 
 
+WHOLE = 2**24  # bytes of the longest video that is decoded whole to be kept
+
+
+class Kept:
+  """Decoded videos, as many as there is room for: small data sets are decoded once.
+
+  Attributes:
+    room: bytes that are left.
+  """
+
+  def __init__(self, room: int):
+    self.room, self._videos = room, {}
+
+  def decoded(self, record: Record, short_side: int | None, interpolation: str):
+    """Times [n] and frames [n, H, W, 3] of a short video; None for one that isn't kept.
+
+    Raises:
+      VideoError: it can't be opened.
+    """
+    if record.id in self._videos:
+      return self._videos[record.id]
+    if record.frames or self.room <= 0:
+      return None
+    with open_media(record) as media:
+      one = media.frames([0], short_side, interpolation=interpolation)
+      size = one.nbytes * media.n_frames
+      if size > min(self.room, WHOLE):
+        return None
+      try:
+        frames = media.frames(range(media.n_frames), short_side, interpolation=interpolation)
+      except VideoError:  # perhaps where nobody will look
+        return None
+    self.room -= size  # threads may overdraw it by a video each
+    self._videos[record.id] = media.times, frames
+    return self._videos[record.id]
+
+
 @dataclasses.dataclass(frozen=True)
 class Reader:
   """`(record, rng) -> {"frames": uint8 [N, T, H, W, 3], "label": int32}`.
@@ -35,12 +72,14 @@ class Reader:
       see `augment`.
     short_side: frames are decoded at this size; None for their own.
     interpolation: "bilinear" or "bicubic", for that.
+    kept: where decoded videos are kept; None for nowhere. Changes no number.
   """
 
   sample: Callable[..., np.ndarray]
   transform: Callable[[np.ndarray, np.random.Generator], np.ndarray]
   short_side: int | None = None
   interpolation: str = "bilinear"
+  kept: Kept | None = None
 
   def __call__(self, record: Record, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Raises `VideoError` where the record can't be read, whatever the cause."""
@@ -51,6 +90,11 @@ class Reader:
   def _decode(self, record, rng):
     """Places in the frames [N, T], and the frames that are needed, each once."""
     try:
+      known = self.kept and self.kept.decoded(record, self.short_side, self.interpolation)
+      if known:
+        times, frames = known
+        chosen = np.atleast_2d(self.sample(times, rng=rng, start=record.start, end=record.end))
+        return chosen, frames
       with open_media(record) as media:
         chosen = self.sample(media.times, rng=rng, start=record.start, end=record.end)
         numbers, rows = np.unique(np.atleast_2d(chosen), return_inverse=True)

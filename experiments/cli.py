@@ -18,8 +18,8 @@ from experiments import config_file
 from vssl_jax.types import ConfigError
 
 # Settings that change no number: where things lie, how many threads, how often something is told.
-INERT = ("data.cache_dir", "features.threads", "features.buffer", "train.threads", "train.buffer",
-         "train.keep")
+INERT = ("data.cache_dir", "data.memory", "features.threads", "features.buffer", "train.threads",
+         "train.buffer", "train.keep")
 PATHS = ("data.root", "data.queries", "data.annotations", "data.cache_dir",
          "features.weights", "features.whitening", "method.weights")  # made absolute
 ELSEWHERE = ("data", "evals")  # what --mode=eval takes from --config, to evaluate on other data

@@ -9,7 +9,8 @@ from experiments import origin
 from vssl_jax import parallel
 from vssl_jax.types import ConfigError
 
-NOT_OPTIONS = ("name", "root", "split", "train", "test", "cache_dir", "max_bad_fraction")
+NOT_OPTIONS = ("name", "root", "split", "train", "test", "cache_dir", "max_bad_fraction",
+               "memory")
 
 
 def load(config, key: str, like, split: str = "") -> Dataset:

@@ -58,6 +58,7 @@ def base() -> ml_collections.ConfigDict:
       name="", root="", split="",
       cache_dir="",  # of what is drawn; "" is vssl_jax below the user's cache folder
       max_bad_fraction=0.02,  # of the training videos; more unreadable ones stop the run
+      memory=1.0,  # GiB for training videos that are decoded once and kept, as many as fit
   )
   c.views = dict(
       name="clips", clips=4, frames=8, stride=8,

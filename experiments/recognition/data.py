@@ -19,8 +19,10 @@ INPUTS = {"frames": "image", "clips": "clip"}  # kind of views -> what a model o
 KEPT = 2**30  # bytes of decoded test views that are kept for the next row of a table
 
 
-def reader(config) -> clips.Reader:
+def reader(config, memory: float = 0.0) -> clips.Reader:
   """Training views of a video, from the group `views` of a config.
+
+  `memory` is how many GiB of decoded videos are kept.
 
   "frames": two crops of a frame and `candidates` other frames, [2 + F, 1, H, W, 3]. "clips":
   `clips` clips of `frames` frames each, [N, T, H, W, 3].
@@ -47,7 +49,8 @@ def reader(config) -> clips.Reader:
     transform = make(config.size, **augment)
   except (TypeError, ValueError) as e:
     raise ConfigError(f"views.augment: {e}") from e
-  return clips.Reader(choose, transform, short_side=config.short_side or None)
+  return clips.Reader(choose, transform, short_side=config.short_side or None,
+                      kept=clips.Kept(int(memory * 2**30)) if memory else None)
 
 
 def shape(config) -> tuple[int, ...]:

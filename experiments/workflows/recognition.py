@@ -23,7 +23,7 @@ __all__ = ["Evaluation", "Model", "Task", "check_equal", "extract", "figures", "
            "table"]
 
 EXTRACTED = "FOLDER"
-LEAST = {"embed.batch": 1}
+LEAST = {"embed.batch": 1, "data.memory": 0}
 EMBED, MAP = "embed.jaxexport", "map.jaxexport"
 
 
@@ -183,7 +183,8 @@ class Task(Evaluation):
 
   def batches(self, first_step: int = 0) -> Iterator:
     """This process's training batches from a step on."""
-    return self._training.batches(data.reader(self.config.views), first_step)
+    c = self.config
+    return self._training.batches(data.reader(c.views, c.data.memory), first_step)
 
   @property
   def dropped(self) -> int:

@@ -1,5 +1,6 @@
 """Records to examples and batches: what is read, in what order, and what becomes of bad videos."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -193,3 +194,22 @@ def test_in_order_reads_every_record_once_and_tells_of_bad_ones(dataset):
   for one in itertools.chain(*shares):
     if one["ok"]:
       np.testing.assert_array_equal(one["found"]["x"], found[one["index"]]["found"]["x"])
+
+
+def test_what_is_kept_is_what_is_decoded(dataset, monkeypatch):
+  def take_all(kept):
+    read = dataclasses.replace(reader(), kept=kept)
+    return [read(r, np.random.default_rng([i, k]))["frames"] for k in range(2)
+            for i, r in enumerate(dataset.records)]
+
+  plain, kept = take_all(None), clips.Kept(2**30)
+  np.testing.assert_array_equal(take_all(kept), plain)
+  assert kept.room < 2**30
+  with monkeypatch.context() as patch:  # nothing is opened again
+    patch.setattr(clips, "open_media", None)
+    np.testing.assert_array_equal(take_all(kept), plain)
+  for room, longest in ((1, clips.WHOLE), (2**30, 1)):
+    little = clips.Kept(room)
+    monkeypatch.setattr(clips, "WHOLE", longest)
+    np.testing.assert_array_equal(take_all(little), plain)
+    assert little.room == room
