@@ -40,21 +40,9 @@ def data_root() -> pathlib.Path:
   return pathlib.Path(os.environ.get("VSSL_DATA", ROOT.parent / "shared" / "data"))
 
 
-# The dearer tests of the systems that no config trains yet, and of a kernel that none uses. They
-# run with VSSL_SLOW=1, and where VSSL_GOLDEN names a folder.
-PARTS = frozenset(f"tests/{name}.py" for name in (
-    "benchmarks/test_probabilistic", "convert/test_cycle_contrast", "convert/test_resnet3d",
-    "evaluators/test_linear", "evaluators/test_logistic", "evaluators/test_matchers",
-    "evaluators/test_tracker", "evaluators/test_tracking", "experiments/test_tracking_head",
-    "golden/test_cycle_contrast_losses", "golden/test_cycle_contrast_tracking",
-    "golden/test_cycle_contrast_training", "golden/test_provico_backbones",
-    "golden/test_provico_distance", "golden/test_provico_evaluation", "golden/test_provico_heads",
-    "golden/test_provico_objective", "golden/test_resnet", "losses/test_cycle",
-    "losses/test_probabilistic", "methods/test_cycle_contrast", "methods/test_provico",
-    "methods/test_siamfc",
-    "models/test_contrast", "models/test_probabilistic", "models/test_resnet3d",
-    "models/test_siamfc", "ops/test_gaussian", "ops/test_gaussian_pairs", "ops/test_placement",
-    "ops/test_video_convolution", "ops/test_window_attention_gpu"))
+# Dear tests of what changes seldom: a network against another library's whole training, and a
+# kernel for GPUs in an interpreter. They run with VSSL_SLOW=1, and where VSSL_GOLDEN names a folder.
+DEAR = frozenset({"tests/golden/test_resnet.py", "tests/ops/test_window_attention_gpu.py"})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -62,9 +50,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
   items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "experiments"))
   if os.environ.get("VSSL_SLOW") == "1" or "VSSL_GOLDEN" in os.environ:
     return
-  skip = pytest.mark.skip(reason="of a system that no config trains yet; VSSL_SLOW=1 runs it")
+  skip = pytest.mark.skip(reason="dear; VSSL_SLOW=1 runs it")
   for item in items:
-    if item.path.relative_to(ROOT).as_posix() in PARTS:
+    if item.path.relative_to(ROOT).as_posix() in DEAR:
       item.add_marker(skip)
 
 
