@@ -41,7 +41,7 @@ def data_root() -> pathlib.Path:
 
 
 # Dear tests of what changes seldom: a network against another library's whole training, and a
-# kernel for GPUs in an interpreter. They run with VSSL_SLOW=1, and where VSSL_GOLDEN names a folder.
+# kernel for GPUs in an interpreter. VSSL_SLOW=1 runs them, and so does a folder in VSSL_GOLDEN.
 DEAR = frozenset({"tests/golden/test_resnet.py", "tests/ops/test_window_attention_gpu.py"})
 
 
