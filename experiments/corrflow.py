@@ -141,7 +141,7 @@ def folder(c: ml_collections.ConfigDict) -> None:
   changes = LATER | dict(recent=(1, 2, 3, 4))
   c.evals.points = keypoints("homography", split="heldout", size=128, changes=changes,
                              allow_missing=True)
-  c.evals.davis = segmentation("davis", "all", protocol="corrflow")
+  c.evals.davis = segmentation("davis", "all", protocol="corrflow", allow_missing=True)
   for key in ("root", "holdout", "holdout_seed"):
     c.evals.points.data[key] = c.data.get_ref(key)
 
@@ -160,8 +160,10 @@ def oxuva(c: ml_collections.ConfigDict) -> None:
 
 
 def _paper(c: ml_collections.ConfigDict) -> None:
-  c.evals.davis = segmentation("davis", "val", protocol="corrflow")
-  c.evals.later = segmentation("davis", "val")
+  c.evals.davis = segmentation("davis", "val", protocol="corrflow", allow_missing=True)
+  c.evals.later = segmentation("davis", "val", allow_missing=True)
+  c.evals.later.data.root = c.evals.davis.data.get_ref("root")
+
 
 def mast(c: ml_collections.ConfigDict) -> None:
   """MAST, its successor: Lab channels regressed, long-term memory (corrflow spec 16.1)."""
@@ -172,7 +174,8 @@ def mast(c: ml_collections.ConfigDict) -> None:
                        scheduled_sampling=(1.0, 1.0))
   c.optim.learning_rate = 1e-3
   c.train.update(steps=100_000, batch=12)
-  c.evals.davis = segmentation("davis", "val", protocol="mast", changes=dict(stride=4, radius=12))
+  c.evals.davis = segmentation("davis", "val", protocol="mast", allow_missing=True,
+                               changes=dict(stride=4, radius=12))
 
 
 def davis(c: ml_collections.ConfigDict) -> None:
