@@ -138,7 +138,7 @@ def r2v2(c: ml_collections.ConfigDict) -> None:
   c.data.update(name="r2v2", root=config_dict.placeholder(str), split="train", allow_missing=True)
   c.evals.imagenet = labelled("linear", "train", "val", name="imagenet", allow_missing=False,
                               args=dict(recipe="imagenet", classes=1000))
-  c.evals.otb = tracking("all", name="otb", allow_missing=True)
+  c.evals.otb = tracking("otb100", name="otb", allow_missing=True)
 
 
 def imagenet(c: ml_collections.ConfigDict) -> None:
@@ -165,7 +165,7 @@ def otb(c: ml_collections.ConfigDict) -> None:
   The head is trained on GOT-10k, `--config.evals.siamese.data.root`.
   """
   c.data.update(name="otb", root=config_dict.placeholder(str), allow_missing=True)
-  c.evals.ridge = tracking("all")
+  c.evals.ridge = tracking("otb100")
 
 
 def got10k(c: ml_collections.ConfigDict) -> None:
