@@ -92,6 +92,10 @@ class Views:
       ConfigError: an impossible setting, or no record has a label.
     """
     _check_clips(config, key)
+    side, short = config.size, config.short_side or config.size
+    if not 8 <= side <= short or config.crops < 1:
+      raise ConfigError(f"{key}.size={side} should be at least 8 and at most {key}.short_side="
+                        f"{config.short_side}, and {key}.crops={config.crops} at least 1")
     image = INPUTS[views.name] == "image"
     if image and config.frames != 1:
       raise ConfigError(f"{key}.frames={config.frames}: this model takes pictures; set it to 1, "
@@ -104,7 +108,6 @@ class Views:
     self.dataset = dataclasses.replace(dataset, records=[dataset.records[i] for i in known])
     choose = functools.partial(sample.clips, n_clips=config.clips, n_frames=config.frames,
                                stride=config.stride, fps=config.fps or None, short="hold")
-    side, short = config.size, config.short_side or config.size
     transform = (recipes.side_views(side, short_side=short, n=config.crops) if config.crops > 1
                  else recipes.centre_view(side, short_side=short))
     self._read, self._crops, self._kept = clips.Reader(choose, transform, short), config.crops, []
