@@ -116,7 +116,7 @@ class Uncertainty(LabelledVideos):
     if "logvar" in test[1]:
       worse = {kind: {float(s): measures.distributions(self._views["test"].embedded(
           row.embed, key, batch, _corruption(kind, s))) for s in strengths}
-               for kind, strengths in args.corruptions.items()}
+               for kind, strengths in args.get("corruptions", {}).items()}
     return measures.by_uncertainty(measures.distributions(train), measures.distributions(test),
                                    list(dict.fromkeys(test[0].videos.tolist())), worse, args)
 

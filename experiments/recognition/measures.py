@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.augment import corruption
 from experiments import registry
 from vssl_jax.evaluators import uncertainty
 from vssl_jax.evaluators.labelled import Labelled
@@ -59,14 +60,26 @@ def check(name: str, key: str, args) -> None:
   if name not in MEANING:
     raise ConfigError(f"{key}.name={name!r}{registry.nearest(name, MEANING)}")
   if name == "uncertainty":
-    some = uncertainty.Row(np.array([0, 1]), np.eye(2), np.eye(2), np.eye(2))
-    try:
-      uncertainty.report(some, some, **_report_args(args))
-    except (TypeError, ValueError) as e:
-      raise ConfigError(f"{key}.args: {e}") from e
+    _check_uncertainty(key, args)
   elif name in LABELLED:
     some = Labelled(np.eye(2, dtype=np.float32), np.array([0, 1]), np.array(["a", "b"]))
     registry.make("vssl_jax.evaluators", name, f"{key}.name", some, some, **args)
+
+
+def _check_uncertainty(key: str, args) -> None:
+  some = uncertainty.Row(np.array([0, 1]), *3 * [np.eye(2)], *2 * [np.ones((2, 1, 2))])
+  try:
+    uncertainty.report(some, some, **_report_args(args))
+    for kind, strengths in args.get("corruptions", {}).items():
+      for strength in strengths:
+        corruption.corrupt(np.zeros((1, 8, 8, 3), np.uint8), kind, strength,
+                           np.random.default_rng(0))
+      uncertainty.by_strength(kind, dict.fromkeys(map(float, strengths), some))
+  except (TypeError, ValueError) as e:
+    raise ConfigError(f"{key}.args: {e}") from e
+  if args.get("ks", uncertainty.KS)[0] != 1 or "cosine" not in (args.get("measures") or "cosine"):
+    raise ConfigError(f"{key}.args: the table shows R@1 by the cosine; let ks begin with 1, and "
+                      "measures have 'cosine' among them or be empty for all")
 
 
 def by_votes(train, test, key: str, args) -> Result:
@@ -135,7 +148,9 @@ def by_uncertainty(train: uncertainty.Row, test: uncertainty.Row, videos: list[s
     videos: ids of the test videos.
     worse: corruption -> strength -> the test videos after it; {} for a method without variances.
   """
-  report = uncertainty.report(test, train, **_report_args(args))
+  known = uncertainty.measures_of(test, train)  # of those asked for, what this row has
+  report = uncertainty.report(test, train, **_report_args(args) | {
+      "measures": [name for name in args.get("measures") or known if name in known]})
   kind = args.get("kind", "geometric")
   strengths = tuple(uncertainty.by_strength(name, rows, train, kind=kind)
                     for name, rows in worse.items())
@@ -150,7 +165,7 @@ def by_uncertainty(train: uncertainty.Row, test: uncertainty.Row, videos: list[s
   shown = {"R@1": float(np.mean(columns["R@1"])),
            "R@1 B.": float(np.mean(columns.get("R@1 B.", np.nan))),
            "risk": 100 * numbers.get("cosine/aurc_ratio", np.nan)}
-  shown |= {name: 100 * numbers.get(f"{name}/within", np.nan) for name in args.corruptions}
+  shown |= {name: 100 * numbers.get(f"{name}/within", np.nan) for name in args.get("corruptions", {})}
   return Result(numbers, shown, {"R@1": items["R@1"]}, Uncertain(report, strengths))
 
 
