@@ -113,13 +113,18 @@ def check_equal(live: Reports, exported: Reports) -> str:
   """
   worst = max((float(np.abs(x - exported.features[name]).max() / max(np.abs(x).max(), 1e-12))
                for name, x in live.features.items()), default=0.0)
-  off = {f"{head}/{name}": abs(value - exported.by_eval[name].shown[head])
+  off = {f"{head}/{name}": _apart(value, exported.by_eval[name].shown[head])
          for name, result in live.by_eval.items() for head, value in result.shown.items()}
   if not worst <= 1e-3 or not max(off.values()) <= 5:
     raise RuntimeError("the export differs from the model: features by up to "
                        f"{worst:.1e} of the largest, numbers by {off}")
   return (f"the same features to within {worst:.0e} of the largest, the same numbers to within "
           f"{max(off.values()):.1g}")
+
+
+def _apart(a: float, b: float) -> float:
+  """How far apart; what neither has is equal, and what one of them has is not."""
+  return float(np.nan_to_num(abs(a - b), nan=np.inf)) if not np.isnan([a, b]).all() else 0.0
 
 
 def numbers(report: Reports) -> dict:
