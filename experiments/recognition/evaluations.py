@@ -147,8 +147,9 @@ class Tracking:
     self.datasets = (found,)
     self._tracker = registry.make("vssl_jax.evaluators", "tracking", f"{key}.name", found,
                                   tracks.frames, **settings.args)
-    self._train = None
+    self._train = self._method = None
     if settings.args.matcher == "siamese":
+      self._method = _head(settings.head, f"{key}.head")
       self._train = _tracks(settings.data, f"{key}.data", config.data, settings.data.train)
     still = measures.of_tracks(self._tracker.identity()).shown
     self.about = (f"{len(found.records)} tracks of {found.name}, {found.split}, by a "
@@ -165,14 +166,22 @@ class Tracking:
 
   def _with_head(self, features):
     """The maps with SiamFC's head on them, trained on the tracks of the training part."""
-    head = self._settings.head
-    method = siamfc.make(channels=head.channels, scale=head.scale, loss=head.loss)
+    head, method = self._settings.head, self._method
     examples = clips.training(self._train, Pairs(), seed=self._config.seed)
     trained = tracking_head.train_head(
         method, features, clips.batches(examples, batch=head.batch), epochs=head.epochs,
         steps_per_epoch=max(1, head.pairs * len(self._train.records) // head.batch),
         learning_rate=head.learning_rate, final=head.final, seed=self._config.seed)
     return tracking_head.embed(method, trained.params, features)
+
+
+def _head(head, key: str):
+  """SiamFC's head; ConfigError where it can't be made or trained."""
+  registry.check_least({"head": head}, {f"head.{name}": 1 for name in ("epochs", "batch")})
+  try:
+    return siamfc.make(channels=head.channels, scale=head.scale, loss=head.loss)
+  except (TypeError, ValueError) as e:
+    raise ConfigError(f"{key}: {e}") from e
 
 
 def _tracks(settings, key: str, like, split: str) -> Dataset:

@@ -165,7 +165,8 @@ def by_uncertainty(train: uncertainty.Row, test: uncertainty.Row, videos: list[s
   shown = {"R@1": float(np.mean(columns["R@1"])),
            "R@1 B.": float(np.mean(columns.get("R@1 B.", np.nan))),
            "risk": 100 * numbers.get("cosine/aurc_ratio", np.nan)}
-  shown |= {name: 100 * numbers.get(f"{name}/within", np.nan) for name in args.get("corruptions", {})}
+  shown |= {name: 100 * numbers.get(f"{name}/within", np.nan)
+            for name in args.get("corruptions", {})}
   return Result(numbers, shown, {"R@1": items["R@1"]}, Uncertain(report, strengths))
 
 
