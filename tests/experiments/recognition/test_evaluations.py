@@ -1,0 +1,163 @@
+"""The evaluations of a config: what they share, what is left out, corruption, tracking."""
+
+import ml_collections
+import numpy as np
+import pytest
+
+from experiments.recognition import data, evaluations
+from experiments.workflows.recognition import Row
+from tests.data_pipelines.layouts import procedural as small
+from tests.evaluators import moving
+from tests.experiments.recognition import videos
+from vssl_jax.types import ConfigError
+
+OPTIONS = {k: v for k, v in small.OPTIONS.items() if k not in ("processes", "progress")}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+  return tmp_path_factory.mktemp("cache")
+
+
+def config(cache, kind="clips", **evals):
+  return ml_collections.ConfigDict(dict(
+      seed=0, views=videos.training(kind), evals=evals,
+      data=dict(name="procedural", root="", split="train", cache_dir=str(cache),
+                max_bad_fraction=0.0, **OPTIONS, label="motion")))
+
+
+def labelled(name, kind="clips", test="eval", **args):
+  return dict(name=name, data=dict(name="", root="", train="train", test=test, label="appearance"),
+              views=videos.views(kind), args=args)
+
+
+def followed(cache, matcher="ridge", **head):
+  """A config of tracking alone."""
+  return config(cache, "frames", tracks=dict(
+      name="tracking", data=dict(name="", root="", train="all", test="all", size=64, fps=8,
+                                 seconds=(3.0, 4.0)),
+      args=dict(benchmark="otb", matcher=matcher, protocol="corrected",
+                changes=dict(exemplar=63, search=127)),
+      head=dict(channels=4, scale=0.01, loss="focal", epochs=1, pairs=1, batch=4,
+                learning_rate=0.05, final=0.01) | head))
+
+
+def test_a_part_is_read_and_described_once(cache):
+  found, skipped = evaluations.make_all(config(
+      cache, a=labelled("knn", ks=(1,)), b=labelled("class_retrieval", ks=(1,)),
+      c=labelled("logistic", test="train")))
+  assert list(found) == ["a", "b", "c"] and not skipped
+  assert found["a"].datasets[1] is found["b"].datasets[1]
+  assert found["a"].datasets[0] is found["c"].datasets[1]
+  assert {r.text for r in found["a"].datasets[0].records} <= set(found["a"].datasets[0].classes)
+  calls, seen = [], {}
+
+  def embed(inputs):
+    calls.append(len(inputs["clip"]))
+    return data.pixels(inputs)
+
+  for evaluation in found.values():
+    result = evaluation.measure(Row(embed, None), "video", 4, seen)
+    assert set(next(iter(result.items.values()))) == {r.id for r in evaluation.datasets[1].records}
+    assert not evaluation.bad
+  assert len(seen) == 2
+  assert sum(calls) == 2 * sum(len(d.records) for d in found["a"].datasets)
+  assert result.shown == {"linear": 100.0}  # of what it was fitted to
+  train, test = found["a"].datasets
+  assert found["a"].about == (
+      f"{len(test.records)} videos of procedural, eval, by {len(train.records)} of train, 2 clips "
+      f"of 4 frames of each; {len(test.classes)} classes")
+  ids = [r.id for r in test.records[:2]]
+  pages = found["a"].thumbnails(ids)
+  assert set(pages) == set(ids) and all(x.shape == (16, 16, 3) for x in pages.values())
+
+
+def test_data_sets_without_a_folder_are_left_out(cache):
+  other = labelled("knn")
+  other["data"]["name"] = "ucf101"
+  found, skipped = evaluations.make_all(config(cache, a=labelled("knn"), b=other))
+  assert list(found) == ["a"] and skipped == ["b"]
+  with pytest.raises(ConfigError, match=r"nothing to evaluate on: set evals\.b\.data\.root"):
+    evaluations.make_all(config(cache, b=other))
+
+
+@pytest.mark.parametrize("change, words", [
+    (dict(name="knnn"), r"evals\.a\.name='knnn'; did you mean 'knn'"),
+    (dict(data=dict(name="", root="", train="trian", test="eval")), r"evals\.a\.data: .*trian"),
+    (dict(data=dict(name="", root="", train="train", test="eval", siz=3)), r"evals\.a\.data: .*siz"),
+    (dict(views=videos.views("clips", stride=0)), r"evals\.a\.views\.stride=0")])
+def test_errors_name_the_evaluation(cache, change, words):
+  with pytest.raises(ConfigError, match=words):
+    evaluations.make_all(config(cache, a=labelled("knn") | change))
+
+
+def gaussians(inputs):
+  """A distribution whose variance is that of the pixels."""
+  x = inputs["clip"].reshape(len(inputs["clip"]), -1)
+  return {"video": data.pixels(inputs)["video"], "mean": x[:, :4] / np.float32(255),
+          "logvar": np.log(1 + x.var(1, dtype=np.float32))[:, None] * np.ones(4, np.float32)}
+
+
+def test_what_is_made_worse_is_measured_beside(cache):
+  found, _ = evaluations.make_all(config(cache, u=labelled(
+      "uncertainty", corruptions=dict(noise=(0, 64), blur=(0, 3)))))
+  result = found["u"].measure(Row(gaussians, None), "video", 3, {})
+  assert result.shown["noise"] > 50 and result.shown["blur"] < -50  # variance of pixels
+  again = found["u"].measure(Row(gaussians, None), "video", 2, {})
+  assert again.numbers == result.numbers
+  plain = found["u"].measure(Row(data.pixels, None), "video", 3, {})
+  assert np.isnan(plain.shown["noise"]) and plain.shown["R@1"] == result.shown["R@1"]
+  assert set(result.items) == {"R@1"} and len(result.items["R@1"]) == len(
+      found["u"].datasets[1].records)
+
+
+def test_corruption_is_a_function_of_the_video():
+  views = np.full((2, 3, 8, 8, 3), 128, np.uint8)
+  noise = evaluations._corruption("noise", 8.0)
+  np.testing.assert_array_equal(noise("a", views), noise("a", views))
+  assert (noise("a", views) != noise("b", views)).any()
+  assert noise("a", views).shape == views.shape
+  more = evaluations._corruption("noise", 16.0)("a", views).astype(int) - 128
+  np.testing.assert_allclose(more, 2 * (noise("a", views).astype(int) - 128), atol=1.5)
+  np.testing.assert_array_equal(evaluations._corruption("blur", 0)("a", views), views)
+
+
+def dense(inputs):
+  return {"features": moving.colours(inputs)["features"] / 30}
+
+
+def test_tracking_by_maps(cache, tmp_path):
+  found, _ = evaluations.make_all(followed(cache))
+  tracks = found["tracks"]
+  assert tracks.datasets[0].records and "a box that never moves has success" in tracks.about
+  result = tracks.measure(Row(None, dense), "features", 1, {}, tmp_path / "out")
+  assert set(result.items["success"]) == {r.id for r in tracks.datasets[0].records}
+  assert 0 < result.shown["success"] <= 100 and any((tmp_path / "out").rglob("*.txt"))
+  with pytest.raises(ConfigError, match=r"evals\.tracks: this model has no maps"):
+    tracks.measure(Row(None, None), "features", 1, {})
+
+
+def test_siamfcs_head_is_trained_on_the_training_part(cache, monkeypatch):
+  found, _ = evaluations.make_all(followed(cache, "siamese"))
+  tracks, asked = found["tracks"], {}
+  whole = evaluations.tracking_head.train_head
+
+  def train_head(method, features, pairs, **kwargs):
+    asked.update(kwargs)
+    asked["trained"] = whole(method, features, pairs, **kwargs)
+    return asked["trained"]
+
+  monkeypatch.setattr(evaluations.tracking_head, "train_head", train_head)
+  result = tracks.measure(Row(None, dense), "features", 1, {})
+  steps = max(1, len(tracks._train.records) // 4)
+  assert asked["steps_per_epoch"] == steps and len(asked["trained"].loss) == steps
+  assert asked["learning_rate"] == 0.05 and np.isfinite(asked["trained"].loss).all()
+  assert set(result.items["success"]) == {r.id for r in tracks.datasets[0].records}
+
+
+@pytest.mark.parametrize("head, words", [
+    (dict(loss="hinge"), r"evals\.tracks\.head: loss='hinge'"),
+    (dict(epochs=0), r"head\.epochs=0"), (dict(channels=0), r"evals\.tracks\.head: channels=0")])
+def test_an_impossible_head_is_told_before_training(cache, head, words):
+  with pytest.raises(ConfigError, match=words):
+    evaluations.make_all(followed(cache, "siamese", **head))
