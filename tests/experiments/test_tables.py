@@ -68,7 +68,7 @@ def test_equal_rows_and_others():
   row = {"a": 50.0, "b": 7.0}
   assert tables.check_equal(row, dict(row)) == "the same numbers"
   assert tables.check_equal(row, row | {"b": 7.05}) == "the same numbers to within 5e-02"
-  with pytest.raises(RuntimeError, match="differs from the model: .*'b'"):
+  with pytest.raises(RuntimeError, match=r"differs from the model: .*'b'"):
     tables.check_equal(row, row | {"b": 7.11})
   assert "within" in tables.check_equal(row, row | {"b": 8.0}, tolerance=1.5)
   for other in ({"a": 50.0}, row | {"c": 1.0}):

@@ -1,4 +1,4 @@
-"""Views of videos: training's shapes, the test's frames, what can't be used, what embedding gives."""
+"""Views of videos: shapes, the test's frames, what can't be used, what embedding them gives."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,8 @@ def test_training_frames_are_one_twice_and_others():
 @pytest.mark.parametrize("kind, changes, words", [
     ("frames", dict(name="frame"), "views.name='frame'; did you mean 'frames'"),
     ("frames", dict(size=4), "views.size=4"), ("clips", dict(short_side=-1), "short_side=-1"),
-    ("frames", dict(candidates=-1), "views.candidates=-1"), ("clips", dict(clips=0), "views.clips=0"),
+    ("frames", dict(candidates=-1), "views.candidates=-1"),
+    ("clips", dict(clips=0), "views.clips=0"),
     ("clips", dict(frames=0), "views.frames=0"), ("clips", dict(stride=0), "views.stride=0"),
     ("clips", dict(fps=-1.0), "views.fps=-1"),
     ("clips", dict(augment=dict(sgima=(0.1, 2.0))), "views.augment: .*sgima"),
@@ -89,7 +90,7 @@ def test_small_sets_are_read_once(some, tmp_path, monkeypatch):
   monkeypatch.undo()
   monkeypatch.setattr(data, "KEPT", 3 * 2 * 16 * 16 * 3 - 1)
   views = made(some, "frames")
-  again = [list(views)[0][2], list(views)[0][2]]
+  again = [next(iter(list(views)))[2] for _ in range(2)]
   assert again[0] is not again[1] and not views._kept
   np.testing.assert_array_equal(*again)
 
@@ -108,7 +109,8 @@ def test_videos_that_cannot_be_read_are_left_out(some, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("kind, changes, words", [
-    ("frames", dict(frames=2), r"evals\.x\.views\.frames=2.*takes pictures.*evals\.x\.views\.clips"),
+    ("frames", dict(frames=2),
+     r"evals\.x\.views\.frames=2.*takes pictures.*evals\.x\.views\.clips"),
     ("clips", dict(clips=0), r"evals\.x\.views\.clips=0"),
     ("clips", dict(frames=0), r"evals\.x\.views\.frames=0"),
     ("clips", dict(stride=0), r"evals\.x\.views\.stride=0"),

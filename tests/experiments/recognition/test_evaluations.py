@@ -84,7 +84,8 @@ def test_data_sets_without_a_folder_are_left_out(cache):
 @pytest.mark.parametrize("change, words", [
     (dict(name="knnn"), r"evals\.a\.name='knnn'; did you mean 'knn'"),
     (dict(data=dict(name="", root="", train="trian", test="eval")), r"evals\.a\.data: .*trian"),
-    (dict(data=dict(name="", root="", train="train", test="eval", siz=3)), r"evals\.a\.data: .*siz"),
+    (dict(data=dict(name="", root="", train="train", test="eval", siz=3)),
+     r"evals\.a\.data: .*siz"),
     (dict(views=videos.views("clips", stride=0)), r"evals\.a\.views\.stride=0")])
 def test_errors_name_the_evaluation(cache, change, words):
   with pytest.raises(ConfigError, match=words):

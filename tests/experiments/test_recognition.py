@@ -1,0 +1,202 @@
+"""CycleContrast and ProViCo from the command line: whole runs, and the modes that read them."""
+
+import json
+import os
+import re
+import shutil
+import signal
+
+import jax.export
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.experiments import harness
+
+DATA = {
+    "data.size": 32, "data.seconds": "(2.0, 2.5)", "data.n_train_families": 2,
+    "data.n_background": 2, "data.n_distractors": 4, "train.steps": 2, "train.batch": 4,
+    "train.log_every": 1, "train.checkpoint_every": 1, "embed.batch": 8}
+VIEWS = {"clips": 2, "size": 16, "short_side": 16}
+CYCLE = DATA | {
+    "views.size": 16, "method.args.width": 4, "method.args.dim": 8, "method.args.intra_queue": 16,
+    "method.args.cycle_queue": 16, "method.args.neighbours": 4, "method.args.groups": 2,
+    "evals.tracks.data.n_distractors": 1, "evals.tracks.data.size": 64,
+    "evals.tracks.args.changes.exemplar": 47, "evals.tracks.args.changes.search": 63,
+    **{f"evals.{name}.views.{k}": v for name in ("appearance", "neighbours", "linear")
+       for k, v in VIEWS.items()}}
+CLIPS = {"frames": 2, "clips": 2, "size": 16, "short_side": 16}
+PROVICO = DATA | {
+    "views.frames": 2, "views.size": 16, "method.args.width": 4, "method.args.dim": 8,
+    "method.args.samples": 2, "evals.motion.args.corruptions.noise": "(0.0, 32.0)",
+    "evals.motion.args.corruptions.blur": "(0.0, 2.0)",
+    **{f"evals.{name}.views.{k}": v for name in ("motion", "retrieval", "linear")
+       for k, v in CLIPS.items()}}
+RUNS = {"cycle_contrast": ("CycleContrast", CYCLE), "provico": ("ProViCo", PROVICO)}
+# Each is a run or more of its own, of a way through the code that the runs of others test too.
+dear = pytest.mark.skipif(os.environ.get("VSSL_SLOW") != "1", reason="VSSL_SLOW=1 runs it")
+
+
+def train(name, workdir, cache, preset="", **more):
+  return harness.train(workdir, cache, f"experiments/{name}.py{preset}", RUNS[name][1], **more)
+
+
+def cells(text: str, row: str) -> list[str]:
+  """The cells of the table's row that begins with `row`."""
+  line = next(line for line in text.splitlines() if line.startswith(row))
+  return re.findall(r"-?\d+\.\d|-(?=\s|$)", line.removeprefix(row))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+  return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module", params=list(RUNS))
+def run(request, cache, server, tmp_path_factory):
+  """Name, folder and output of a run."""
+  workdir = tmp_path_factory.mktemp("runs") / request.param
+  result = server.run(*train(request.param, workdir, cache))
+  assert result.status == 0, result.err
+  return request.param, workdir, result.out
+
+
+def test_the_table_holds_what_results_hold(run):
+  name, workdir, text = run
+  title, found = RUNS[name][0], harness.rows(workdir)
+  assert list(found) == ["pixels alone", f"untrained {title}", f"trained {title}"]
+  columns = {  # None is no mean over items
+      "cycle_contrast": ["R@1/appearance", "R@5/appearance", "linear/linear", "20-NN/neighbours",
+                         "success/tracks", "precision/tracks"],
+      "provico": ["linear/linear", "R@1/motion", *4 * [None], "R@1/retrieval", "R@5/retrieval"],
+  }[name]
+  for row, numbers in found.items():
+    shown, items = cells(text, row), numbers["per_item"]
+    assert shown.count("-") == (4 if name == "provico" and row == "pixels alone" else 0)
+    assert len(shown) == len(columns)
+    for cell, column in zip(shown, columns, strict=True):
+      if column:
+        assert cell == f"{np.mean(list(items[column].values())):.1f}", column
+    assert all(len(v) >= 1 for v in items.values())
+  logged = harness.metrics(workdir)
+  assert [row["step"] for row in logged] == [1, 2]
+  assert all(np.isfinite(row["loss"]) for row in logged)
+  assert "The exported model was evaluated as well: the same features" in text
+
+
+def test_pictures_are_drawn(run):
+  name, workdir, _ = run
+  pages = {"cycle_contrast": ["appearance.png"],
+           "provico": ["motion.png", "motion_corruption.png", "retrieval.png"]}[name]
+  assert sorted(p.name for p in workdir.glob("*.png")) == pages
+  assert all(min(Image.open(workdir / page).size) > 100 for page in pages)
+  if name == "cycle_contrast":
+    assert any((workdir / "tracks").rglob("*.txt"))
+
+
+def test_the_export_gives_the_table_again(run, server):
+  name, workdir, text = run
+  result = server.run("--mode=eval", f"--workdir={workdir}",
+                      f"--exported={workdir}/export/embed.jaxexport")
+  assert result.status == 0, result.err
+  assert cells(result.out, "exported model") == cells(text, f"trained {RUNS[name][0]}")
+
+
+def test_exports_take_inputs_of_any_size(run):
+  name, workdir, _ = run
+  takes, shape = {"cycle_contrast": ("image", (2, 20, 28, 3)),
+                  "provico": ("clip", (2, 2, 16, 32, 3))}[name]
+  fn = jax.export.deserialize(bytearray((workdir / "export" / "embed.jaxexport").read_bytes()))
+  x = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+  out = fn.call({takes: x})
+  assert {len(v) for v in out.values()} == {2}
+  assert ({"features"} if takes == "image" else {"video", "mean", "logvar"}) <= out.keys()
+  assert (workdir / "export" / "map.jaxexport").is_file() == (takes == "image")
+
+
+@dear
+def test_the_checkpoint_gives_the_table_again(run, server):
+  name, workdir, text = run
+  result = server.run("--mode=eval", f"--workdir={workdir}")
+  assert result.status == 0, result.err
+  trained = f"trained {RUNS[name][0]}"
+  assert cells(result.out, f"{trained}, step 2") == cells(text, trained)
+
+
+@dear
+def test_a_killed_run_continues_to_the_same_bits(run, cache, tmp_path):
+  argv = train(run[0], tmp_path / "run", cache)
+  process = harness.Process(*argv)
+  assert process.until(lambda: (tmp_path / "run" / "checkpoints" / "1").is_dir())
+  process.popen.send_signal(signal.SIGKILL)
+  process.wait()
+  harness.run(*argv)
+  harness.assert_same_run(run[1], tmp_path / "run")
+  state = harness.final_state(run[1])
+  assert any("queue" in key for key in state) == (run[0] == "cycle_contrast")
+
+
+@dear
+def test_another_data_set(run, cache, server):
+  name, workdir, _ = run
+  result = server.run("--mode=eval", f"--workdir={workdir}",
+                      *train(name, workdir, cache, data__seed=5)[:1],
+                      *harness.settings({k: v for k, v in RUNS[name][1].items()
+                                         if k.startswith(("data.", "evals."))}),
+                      f"--config.data.cache_dir={cache}", "--config.data.seed=5")
+  assert result.status == 0, result.err
+  assert "The run was trained on the data set 'procedural'" in " ".join(result.out.split())
+  folder, = (workdir / "evaluations").glob("procedural-*")
+  assert json.loads((folder / "results.json").read_text())["rows"]
+
+
+@dear
+def test_a_folder_of_videos(run, cache, server, tmp_path):
+  name, workdir, _ = run
+  for k, path in enumerate(sorted(cache.glob("procedural-*/*.mp4"))[:10]):
+    (tmp_path / "data" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, tmp_path / "data" / "ab"[k % 2] / f"{k}.mp4")
+  views = VIEWS if name == "cycle_contrast" else CLIPS | {"stride": 2, "fps": 0.0}
+  result = server.run("--mode=eval", f"--workdir={workdir}",
+                      f"--config=experiments/{name}.py:folder",
+                      *harness.settings({f"evals.retrieval.views.{k}": v
+                                         for k, v in views.items()}),
+                      f"--config.data.root={tmp_path}/data", "--config.data.holdout=0.5")
+  assert result.status == 0, result.err
+  assert "heldout" in result.out and any((workdir / "evaluations").glob("folder-*"))
+
+
+@dear
+def test_features_of_videos_are_written(run, cache, server, tmp_path):
+  _, workdir, _ = run
+  (tmp_path / "videos").mkdir()
+  for path in sorted(cache.glob("procedural-*/distractor*.mp4"))[:2]:
+    shutil.copy(path, tmp_path / "videos")
+  result = server.run("--mode=extract", f"--workdir={workdir}", f"--input={tmp_path}/videos",
+                      f"--output={tmp_path}/out")
+  assert result.status == 0, result.err
+  arrays = [np.load(p) for p in sorted((tmp_path / "out").glob("*.npy"))]
+  assert [a.ndim for a in arrays] == [2, 2] and all(np.isfinite(a).all() for a in arrays)
+  page = json.loads((tmp_path / "out" / "features.json").read_text())
+  assert [len(v["seconds"]) for v in page["videos"].values()] == [len(a) for a in arrays]
+
+
+@dear
+@pytest.mark.parametrize("name, settings, words", [
+    ("cycle_contrast", {"views__name": "clip"}, "views.name='clip'; did you mean 'clips'"),
+    ("cycle_contrast", {"evals__linear__views__frames": 4}, "evals.linear.views.frames=4"),
+    ("cycle_contrast", {"evals__linear__name": "logistik"}, "did you mean 'logistic'"),
+    ("cycle_contrast", {"evals__tracks__args__matcher": "rigde"}, "matcher='rigde'"),
+    ("cycle_contrast", {"method__args__intra_queue": 18}, "method.name='cycle_contrast'"),
+    ("cycle_contrast", {"views__candidates": 0}, "method.name='cycle_contrast'"),
+    ("provico", {"evals__motion__args__corruptions__noise": "(0.0, -1.0)"}, "evals.motion.args"),
+    ("provico", {"evals__retrieval__views__size": 64}, "evals.retrieval.views.size=64"),
+    ("provico", {"data__split": "trian"}, "data: procedural"),
+    ("provico", {"method__args__mining": "sampeld"}, "method.name='provico'"),
+    ("provico", {"embed__batch": 0}, "embed.batch=0 must be at least 1"),
+    ("provico", {"views__fps": -1.0}, "views.fps=-1")])
+def test_wrong_settings_are_told(cache, server, tmp_path, name, settings, words):
+  result = server.run(*train(name, tmp_path / "run", cache, **settings))
+  assert result.status == 2 and words in result.err, result.err
+  assert len(result.err.strip().splitlines()) == 1
+  assert not (tmp_path / "run" / "config.json").exists()
