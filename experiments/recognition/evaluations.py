@@ -53,9 +53,9 @@ class LabelledVideos:
   def __init__(self, key: str, settings, config, shared: dict):
     """`shared`: parts that earlier evaluations have read; this one adds its own."""
     self._key, self._settings = key, settings
-    self._names = {part: json.dumps([settings.data.to_dict(), settings.views.to_dict(), split],
-                                    sort_keys=True, default=str)
-                   for part in ("train", "test") for split in [settings.data[part]]}
+    of = {k: v for k, v in settings.data.to_dict().items() if k not in ("train", "test")}
+    self._names = {part: json.dumps([of, settings.views.to_dict(), settings.data[part]],
+                                    sort_keys=True, default=str) for part in ("train", "test")}
     for part, name in self._names.items():
       if name not in shared:
         split = settings.data[part]
