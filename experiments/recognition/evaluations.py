@@ -177,10 +177,10 @@ class Tracking:
 
 def _head(head, key: str):
   """SiamFC's head; ConfigError where it can't be made or trained."""
-  registry.check_least({"head": head}, {f"head.{name}": 1 for name in ("epochs", "batch")})
   try:
+    registry.check_least(head, {"epochs": 1, "batch": 1})
     return siamfc.make(channels=head.channels, scale=head.scale, loss=head.loss)
-  except (TypeError, ValueError) as e:
+  except (ConfigError, TypeError, ValueError) as e:
     raise ConfigError(f"{key}: {e}") from e
 
 

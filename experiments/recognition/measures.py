@@ -59,27 +59,27 @@ def check(name: str, key: str, args) -> None:
   """Raises ConfigError where an evaluation can't be made, before anything is read."""
   if name not in MEANING:
     raise ConfigError(f"{key}.name={name!r}{registry.nearest(name, MEANING)}")
-  if name == "uncertainty":
-    _check_uncertainty(key, args)
-  elif name in LABELLED:
-    some = Labelled(np.eye(2, dtype=np.float32), np.array([0, 1]), np.array(["a", "b"]))
-    registry.make("vssl_jax.evaluators", name, f"{key}.name", some, some, **args)
-
-
-def _check_uncertainty(key: str, args) -> None:
-  some = uncertainty.Row(np.array([0, 1]), *3 * [np.eye(2)], *2 * [np.ones((2, 1, 2))])
   try:
-    uncertainty.report(some, some, **_report_args(args))
-    for kind, strengths in args.get("corruptions", {}).items():
-      for strength in strengths:
-        corruption.corrupt(np.zeros((1, 8, 8, 3), np.uint8), kind, strength,
-                           np.random.default_rng(0))
-      uncertainty.by_strength(kind, dict.fromkeys(map(float, strengths), some))
-  except (TypeError, ValueError) as e:
-    raise ConfigError(f"{key}.args: {e}") from e
+    if name == "uncertainty":
+      _check_uncertainty(args)
+    elif name in LABELLED:
+      some = Labelled(np.eye(2, dtype=np.float32), np.array([0, 1]), np.array(["a", "b"]))
+      registry.make("vssl_jax.evaluators", name, f"{key}.name", some, some, **args)
+  except (ConfigError, TypeError, ValueError) as e:
+    raise ConfigError(str(e) if key in str(e) else f"{key}.args: {e}") from e
+
+
+def _check_uncertainty(args) -> None:
+  some = uncertainty.Row(np.array([0, 1]), *3 * [np.eye(2)], *2 * [np.ones((2, 1, 2))])
+  uncertainty.report(some, some, **_report_args(args))
+  for kind, strengths in args.get("corruptions", {}).items():
+    for strength in strengths:
+      corruption.corrupt(np.zeros((1, 8, 8, 3), np.uint8), kind, strength,
+                         np.random.default_rng(0))
+    uncertainty.by_strength(kind, dict.fromkeys(map(float, strengths), some))
   if args.get("ks", uncertainty.KS)[0] != 1 or "cosine" not in (args.get("measures") or "cosine"):
-    raise ConfigError(f"{key}.args: the table shows R@1 by the cosine; let ks begin with 1, and "
-                      "measures have 'cosine' among them or be empty for all")
+    raise ConfigError("the table shows R@1 by the cosine; let ks begin with 1, and measures have "
+                      "'cosine' among them or be empty for all")
 
 
 def by_votes(train, test, key: str, args) -> Result:

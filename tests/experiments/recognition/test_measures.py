@@ -149,9 +149,10 @@ def test_a_row_without_variances_has_dashes():
 @pytest.mark.parametrize("name, given, words", [
     ("kn", {}, r"evals\.x\.name='kn'.*knn"),
     ("knn", dict(kz=(1,)), r"evals\.x\.name='knn' takes no 'kz'"),
-    ("knn", dict(ks=(0,)), "ks="), ("logistic", dict(penalty=0.0), "penalty=0"),
-    ("linear", dict(recipe="imagnet"), "imagnet"),
-    ("class_retrieval", dict(unit=True), "unit=True changes nothing"),
+    ("knn", dict(ks=(0,)), r"evals\.x\.args: ks="),
+    ("logistic", dict(penalty=0.0), r"evals\.x\.args: penalty=0"),
+    ("linear", dict(recipe="imagnet"), r"evals\.x\..*imagnet"),
+    ("class_retrieval", dict(unit=True), r"evals\.x\.args: unit=True changes nothing"),
     ("uncertainty", dict(kind="harmonic"), r"evals\.x\.args: .*harmonic"),
     ("uncertainty", dict(measurez=()), r"evals\.x\.args: .*measurez"),
     ("uncertainty", dict(measures=("bhattacharyya",)), r"evals\.x\.args: .*cosine"),
