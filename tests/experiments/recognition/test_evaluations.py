@@ -158,7 +158,8 @@ def test_siamfcs_head_is_trained_on_the_training_part(cache, monkeypatch):
 
 @pytest.mark.parametrize("head, words", [
     (dict(loss="hinge"), r"evals\.tracks\.head: loss='hinge'"),
-    (dict(epochs=0), r"evals\.tracks\.head: epochs=0"), (dict(channels=0), r"evals\.tracks\.head: channels=0")])
+    (dict(epochs=0), r"evals\.tracks\.head: epochs=0"),
+    (dict(channels=0), r"evals\.tracks\.head: channels=0")])
 def test_an_impossible_head_is_told_before_training(cache, head, words):
   with pytest.raises(ConfigError, match=words):
     evaluations.make_all(followed(cache, "siamese", **head))
