@@ -118,7 +118,7 @@ def embedded(c: ml_collections.ConfigDict) -> None:
 
 
 def folder(c: ml_collections.ConfigDict) -> None:
-  """Any folder of videos, one folder a class where there are classes; a part is held out."""
+  """Any folder of videos, one folder a class to evaluate on; a part is held out."""
   c.data.update(name="folder", root=config_dict.placeholder(str), split="train", holdout=0.2,
                 holdout_seed=0, max_bad_fraction=0.2)
   c.views.update(size=112, short_side=128)
@@ -127,7 +127,7 @@ def folder(c: ml_collections.ConfigDict) -> None:
   c.optim.update(learning_rate=0.03, steps_per_update=1)
   c.train.update(steps=2000, batch=64, checkpoint_every=100)
   views = dict(clips=4, size=112, short_side=128)
-  c.evals.retrieval = labelled("class_retrieval", "train", "heldout", views=views,
+  c.evals.retrieval = labelled("class_retrieval", "train", "heldout", by_class=True, views=views,
                                args=dict(by_video=True, unit=True))
   for key in ("root", "holdout", "holdout_seed"):
     c.evals.retrieval.data[key] = c.data.get_ref(key)

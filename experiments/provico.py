@@ -133,7 +133,7 @@ SIMCLR = dict(name="simclr", args=dict(backbone="r3d_18", width=8, dim=64, tempe
 
 
 def folder(c: ml_collections.ConfigDict) -> None:
-  """Any folder of videos, one folder a class where there are classes; a part is held out."""
+  """Any folder of videos, one folder a class to evaluate on; a part is held out."""
   c.data.update(name="folder", root=config_dict.placeholder(str), split="train", holdout=0.2,
                 holdout_seed=0, max_bad_fraction=0.2)
   c.views.update(clips=2, size=112, short_side=128)
@@ -142,7 +142,7 @@ def folder(c: ml_collections.ConfigDict) -> None:
   c.train.update(steps=1000, batch=16, checkpoint_every=100)
   c.embed.batch = 8
   views = dict(clips=3, size=112, short_side=128)
-  c.evals.retrieval = uncertainty("train", "heldout", views=views)
+  c.evals.retrieval = uncertainty("train", "heldout", by_class=True, views=views)
   for key in ("root", "holdout", "holdout_seed"):
     c.evals.retrieval.data[key] = c.data.get_ref(key)
 
