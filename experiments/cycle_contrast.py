@@ -80,17 +80,20 @@ def labelled(evaluator: str, train: str, test: str, *, name: str = "", views=Non
 
 
 def tracking(test: str, *, train: str = "", name: str = "", benchmark: str = "otb",
-             matcher: str = "ridge", protocol: str = "corrected", changes=None, **options) -> dict:
+             matcher: str = "ridge", protocol: str = "corrected", changes=None, head_options=None,
+             **options) -> dict:
   """An evaluation by tracking.
 
   With the "siamese" matcher SiamFC's head is trained on tracks of the part `train` first
-  (cycle_contrast spec 6.2); "ridge" needs no training.
+  (cycle_contrast spec 6.2), of another data set where `head.data` names one; "ridge" needs no
+  training.
   """
   return dict(name="tracking", data=dict(name=name, root="", train=train, test=test, **options),
               args=dict(benchmark=benchmark, matcher=matcher, protocol=protocol,
                         changes=changes or {}),
-              head=dict(channels=512, scale=1e-3, loss="focal", epochs=50, pairs=1, batch=8,
-                        learning_rate=1e-3, final=1e-5))
+              head=dict(channels=0, scale=0.0,  # 0 for the backbone's, see models.siamfc.HEADS
+                        loss="focal", epochs=50, pairs=1, batch=8, learning_rate=1e-3, final=1e-5,
+                        data=dict(name="", root="", **(head_options or {}))))
 
 
 def embedded(c: ml_collections.ConfigDict) -> None:
@@ -143,7 +146,7 @@ def r2v2(c: ml_collections.ConfigDict) -> None:
 
 def imagenet(c: ml_collections.ConfigDict) -> None:
   """ImageNet, to evaluate on: linear classifier, and nearest neighbours (spec 7)."""
-  c.data.update(name="imagenet", root=config_dict.placeholder(str))
+  c.data.update(name="imagenet", root=config_dict.placeholder(str), allow_missing=False)
   c.evals.linear = labelled("linear", "train", "val", args=dict(recipe="imagenet", classes=1000))
   c.evals.neighbours = labelled("knn", "train", "val", args=dict(ks=(20, 1, 5, 10, 100, 200)))
 
@@ -160,12 +163,17 @@ def ucf101(c: ml_collections.ConfigDict) -> None:
 
 
 def otb(c: ml_collections.ConfigDict) -> None:
-  """OTB-100, to evaluate on: released and corrected tracker, without and with SiamFC's head.
+  """OTB-100, to evaluate on: without training, and by SiamFC, released and corrected.
 
-  The head is trained on GOT-10k, `--config.evals.siamese.data.root`.
+  Its head is trained on GOT-10k, `--config.evals.released.head.data.root`, which both share.
   """
   c.data.update(name="otb", root=config_dict.placeholder(str), allow_missing=True)
   c.evals.ridge = tracking("otb100")
+  for name in ("released", "corrected"):
+    c.evals[name] = tracking(c.evals.ridge.data.test, train="train", matcher="siamese",
+                             protocol=name, head_options=dict(allow_missing=True))
+    c.evals[name].head.data.name = "got10k"
+  c.evals.corrected.head.data.root = c.evals.released.head.data.get_ref("root")
 
 
 def got10k(c: ml_collections.ConfigDict) -> None:

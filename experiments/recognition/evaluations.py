@@ -19,6 +19,7 @@ from experiments import datasets, registry, tracking_head
 from experiments.recognition import data, measures
 from experiments.recognition.measures import Result
 from vssl_jax.methods import siamfc
+from vssl_jax.models import siamfc as models
 from vssl_jax.types import ConfigError
 
 
@@ -28,7 +29,8 @@ def make_all(config) -> tuple[dict[str, Any], list[str]]:
   for name, settings in config.evals.items():
     key = f"evals.{name}"
     measures.check(settings.name, key, settings.args)
-    if settings.data.name and not settings.data.root and settings.data.name != "procedural":
+    if _without_folder(settings.data) or (
+        settings.name == "tracking" and _without_folder(settings.head.data)):
       skipped.append(name)
     elif settings.name == "tracking":
       found[name] = Tracking(key, settings, config)
@@ -40,6 +42,10 @@ def make_all(config) -> tuple[dict[str, Any], list[str]]:
     raise ConfigError("nothing to evaluate on: set " + " or ".join(
         f"evals.{name}.data.root" for name in skipped))
   return found, skipped
+
+
+def _without_folder(settings) -> bool:
+  return settings.name not in ("", "procedural") and not settings.root
 
 
 class LabelledVideos:
@@ -149,8 +155,10 @@ class Tracking:
                                   tracks.frames, **settings.args)
     self._train = self._method = None
     if settings.args.matcher == "siamese":
-      self._method = _head(settings.head, f"{key}.head")
-      self._train = _tracks(settings.data, f"{key}.data", config.data, settings.data.train)
+      self._method = _head(settings.head, f"{key}.head", config.method.args.get("backbone", ""))
+      other = settings.head.data.name  # tracks of another data set than those that are followed
+      self._train = _tracks(*((settings.head.data, f"{key}.head.data") if other else (
+          settings.data, f"{key}.data")), config.data, settings.data.train)
     still = measures.of_tracks(self._tracker.identity()).shown
     self.about = (f"{len(found.records)} tracks of {found.name}, {found.split}, by a "
                   f"{settings.args.matcher} tracker, protocol {settings.args.protocol}; a box that "
@@ -175,11 +183,13 @@ class Tracking:
     return tracking_head.embed(method, trained.params, features)
 
 
-def _head(head, key: str):
+def _head(head, key: str, backbone: str):
   """SiamFC's head; ConfigError where it can't be made or trained."""
+  channels, scale = models.HEADS.get(backbone, models.HEADS["resnet18"])
   try:
-    registry.check_least(head, {"epochs": 1, "batch": 1})
-    return siamfc.make(channels=head.channels, scale=head.scale, loss=head.loss)
+    registry.check_least(head, {"epochs": 1, "batch": 1, "channels": 0, "scale": 0})
+    return siamfc.make(channels=head.channels or channels, scale=head.scale or scale,
+                       loss=head.loss)
   except (ConfigError, TypeError, ValueError) as e:
     raise ConfigError(f"{key}: {e}") from e
 

@@ -88,7 +88,7 @@ def by_votes(train, test, key: str, args) -> Result:
   (rows, _), (queries, _) = train, test
   report = registry.make("vssl_jax.evaluators", "knn", key, rows, queries, **args).report()
   queries = queries.by_video() if args.get("by_video") else queries
-  k = min(report.scores)
+  k = args["ks"][0] if "ks" in args else min(report.scores)
   items = _items(report.scores[k].argmax(1) == queries.labels, queries.videos)
   return _result(report.numbers, {f"{k}-NN": items}, report)
 

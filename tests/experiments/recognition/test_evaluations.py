@@ -21,7 +21,7 @@ def cache(tmp_path_factory):
 
 def config(cache, kind="clips", **evals):
   return ml_collections.ConfigDict(dict(
-      seed=0, views=videos.training(kind), evals=evals,
+      seed=0, method=dict(args=dict(backbone="resnet18")), views=videos.training(kind), evals=evals,
       data=dict(name="procedural", root="", split="train", cache_dir=str(cache),
                 max_bad_fraction=0.0, **OPTIONS, label="motion")))
 
@@ -38,8 +38,8 @@ def followed(cache, matcher="ridge", **head):
                                  seconds=(3.0, 4.0)),
       args=dict(benchmark="otb", matcher=matcher, protocol="corrected",
                 changes=dict(exemplar=63, search=127)),
-      head=dict(channels=4, scale=0.01, loss="focal", epochs=1, pairs=1, batch=4,
-                learning_rate=0.05, final=0.01) | head))
+      head=dict(data=dict(name="", root=""), channels=4, scale=0.01, loss="focal", epochs=1,
+                pairs=1, batch=4, learning_rate=0.05, final=0.01) | head))
 
 
 def test_a_part_is_read_and_described_once(cache):
@@ -159,7 +159,7 @@ def test_siamfcs_head_is_trained_on_the_training_part(cache, monkeypatch):
 @pytest.mark.parametrize("head, words", [
     (dict(loss="hinge"), r"evals\.tracks\.head: loss='hinge'"),
     (dict(epochs=0), r"evals\.tracks\.head: epochs=0"),
-    (dict(channels=0), r"evals\.tracks\.head: channels=0")])
+    (dict(channels=-1), r"evals\.tracks\.head: channels=-1")])
 def test_an_impossible_head_is_told_before_training(cache, head, words):
   with pytest.raises(ConfigError, match=words):
     evaluations.make_all(followed(cache, "siamese", **head))
