@@ -13,6 +13,7 @@ import numpy as np
 
 from data_pipelines import clips, tracks
 from data_pipelines.augment import corruption
+from data_pipelines.errors import DataError
 from data_pipelines.records import Dataset
 from data_pipelines.tracking_pairs import Pairs
 from experiments import datasets, registry, tracking_head
@@ -200,6 +201,9 @@ def _tracks(settings, key: str, like, split: str) -> Dataset:
     return datasets.load(settings, key, like, split)
   drawn: Mapping[str, Any] = settings.to_dict() | {"truth": True}
   found = datasets.load(type(settings)(drawn), key, like, split)
-  return tracks.drawn(found)
+  try:
+    return tracks.drawn(found)
+  except DataError as e:
+    raise ConfigError(f"{key}: {e}") from e
 
 

@@ -14,15 +14,13 @@ from PIL import Image
 from tests.experiments import harness
 
 DATA = {
-    "data.size": 32, "data.seconds": "(2.0, 2.5)", "data.n_train_families": 2,
+    "data.size": 48, "data.seconds": "(3.0, 4.0)", "data.n_train_families": 2,
     "data.n_background": 2, "data.n_distractors": 4, "train.steps": 2, "train.batch": 4,
     "train.log_every": 1, "train.checkpoint_every": 1, "embed.batch": 8}
 VIEWS = {"clips": 2, "size": 16, "short_side": 16}
 CYCLE = DATA | {
     "views.size": 16, "method.args.width": 4, "method.args.dim": 8, "method.args.intra_queue": 16,
     "method.args.cycle_queue": 16, "method.args.neighbours": 4, "method.args.groups": 2,
-    "evals.tracks.data.n_distractors": 1, "evals.tracks.data.size": 64,
-    "evals.tracks.args.changes.exemplar": 47, "evals.tracks.args.changes.search": 63,
     **{f"evals.{name}.views.{k}": v for name in ("appearance", "neighbours", "linear")
        for k, v in VIEWS.items()}}
 CLIPS = {"frames": 2, "clips": 2, "size": 16, "short_side": 16}

@@ -36,7 +36,7 @@ def followed(cache, matcher="ridge", **head):
   return config(cache, "frames", tracks=dict(
       name="tracking", data=dict(name="", root="", train="all", test="all", size=64, fps=8,
                                  seconds=(3.0, 4.0), n_train_families=2, n_train_edits=0,
-                                 n_background=0, n_queries=0, n_distractors=1),
+                                 n_background=0, n_queries=0, n_distractors=4),
       args=dict(benchmark="otb", matcher=matcher, protocol="corrected",
                 changes=dict(exemplar=63, search=127)),
       head=dict(data=dict(name="", root=""), channels=4, scale=0.01, loss="focal", epochs=1,
