@@ -121,7 +121,7 @@ def embedded(c: ml_collections.ConfigDict) -> None:
 
 
 def folder(c: ml_collections.ConfigDict) -> None:
-  """Any folder of videos, one folder a class to evaluate on; a part is held out."""
+  """Any folder of videos; a part is held out, and judged by class where folders are classes."""
   c.data.update(name="folder", root=config_dict.placeholder(str), split="train", holdout=0.2,
                 holdout_seed=0, max_bad_fraction=0.2)
   c.views.update(size=112, short_side=128)
@@ -132,8 +132,10 @@ def folder(c: ml_collections.ConfigDict) -> None:
   views = dict(clips=4, size=112, short_side=128)
   c.evals.retrieval = labelled("class_retrieval", "train", "heldout", by_class=True, views=views,
                                args=dict(by_video=True, unit=True))
-  for key in ("root", "holdout", "holdout_seed"):
-    c.evals.retrieval.data[key] = c.data.get_ref(key)
+  c.evals.instances = labelled("instance_retrieval", "", "heldout", views=views)
+  for evaluation in c.evals.values():
+    for key in ("root", "holdout", "holdout_seed"):
+      evaluation.data[key] = c.data.get_ref(key)
 
 
 def r2v2(c: ml_collections.ConfigDict) -> None:

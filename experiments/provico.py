@@ -103,11 +103,10 @@ def embedded(c: ml_collections.ConfigDict) -> None:
                 seed=0, size=64, fps=8, seconds=(6.0, 8.0), n_train_families=100, n_train_edits=0,
                 n_background=300, n_queries=0, n_distractors=120, difficulty=0.0)
   c.views.update(clips=2, frames=8, stride=2, fps=0.0, size=32, short_side=0)
-  c.views.augment.update(area=(0.5, 1.0), sigma=(0.1, 3.0), noise=(0.0, 48.0), noise_p=0.5,
-                         flip_p=0.0)
+  c.views.augment.update(area=(0.5, 1.0), noise=(0.0, 32.0), noise_p=0.25, flip_p=0.0)
   c.method.args.update(backbone="r3d_18", width=8, dim=64)
   c.optim.update(optimiser="adam", learning_rate=1e-3, warmup=20)
-  c.train.update(steps=300, batch=32, checkpoint_every=100)
+  c.train.update(steps=300, batch=24, checkpoint_every=100)
   c.embed.batch = 64
   views = dict(clips=3, frames=8, stride=2, fps=0.0, size=32, short_side=32)
   c.evals.motion = uncertainty("unlabelled", "eval", views=views)
@@ -133,7 +132,7 @@ SIMCLR = dict(name="simclr", args=dict(backbone="r3d_18", width=8, dim=64, tempe
 
 
 def folder(c: ml_collections.ConfigDict) -> None:
-  """Any folder of videos, one folder a class to evaluate on; a part is held out."""
+  """Any folder of videos; a part is held out, and judged by class where folders are classes."""
   c.data.update(name="folder", root=config_dict.placeholder(str), split="train", holdout=0.2,
                 holdout_seed=0, max_bad_fraction=0.2)
   c.views.update(clips=2, size=112, short_side=128)
@@ -143,8 +142,10 @@ def folder(c: ml_collections.ConfigDict) -> None:
   c.embed.batch = 8
   views = dict(clips=3, size=112, short_side=128)
   c.evals.retrieval = uncertainty("train", "heldout", by_class=True, views=views)
-  for key in ("root", "holdout", "holdout_seed"):
-    c.evals.retrieval.data[key] = c.data.get_ref(key)
+  c.evals.instances = labelled("instance_retrieval", "", "heldout", views=views)
+  for evaluation in c.evals.values():
+    for key in ("root", "holdout", "holdout_seed"):
+      evaluation.data[key] = c.data.get_ref(key)
 
 
 def kinetics(c: ml_collections.ConfigDict) -> None:

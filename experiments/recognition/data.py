@@ -74,18 +74,22 @@ def _check_clips(config, key: str) -> None:
     raise ConfigError(f"{key}.fps={config.fps} should be at least 0")
 
 
+class NoLabels(ConfigError):
+  """No video has a label."""
+
+
 class Views:
   """Test views of the labelled videos of a data set: clips evenly spread, the middle of each.
 
   Small sets are decoded once and kept.
 
   Attributes:
-    dataset: those with a label.
+    dataset: those with a label; with `by_label` False all, each labelled by its number.
     skipped: how many have none.
     bad: ids of videos that can't be read.
   """
 
-  def __init__(self, dataset: Dataset, config, views, key: str):
+  def __init__(self, dataset: Dataset, config, views, key: str, by_label: bool = True):
     """`config`: the group `views` of an evaluation; `views`: that of training, `key`: for errors.
 
     Raises:
@@ -100,12 +104,13 @@ class Views:
     if image and config.frames != 1:
       raise ConfigError(f"{key}.frames={config.frames}: this model takes pictures; set it to 1, "
                         f"and {key}.clips to how many of each video")
-    labels = [record.label for record in dataset.records]
+    labels = [record.label if by_label else i for i, record in enumerate(dataset.records)]
     known = [i for i, label in enumerate(labels) if label >= 0]
     if not known:
-      raise ConfigError(f"{key}: no video of {dataset.name} {dataset.split} has a label")
+      raise NoLabels(f"{key}: no video of {dataset.name} {dataset.split} has a label")
     self.skipped, self.bad = len(labels) - len(known), BadVideos(log.write)
-    self.dataset = dataclasses.replace(dataset, records=[dataset.records[i] for i in known])
+    self.dataset = dataclasses.replace(dataset, records=[
+        dataclasses.replace(dataset.records[i], label=labels[i]) for i in known])
     choose = functools.partial(sample.clips, n_clips=config.clips, n_frames=config.frames,
                                stride=config.stride, fps=config.fps or None, short="hold")
     transform = (recipes.side_views(side, short_side=short, n=config.crops) if config.crops > 1

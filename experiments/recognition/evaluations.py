@@ -24,24 +24,28 @@ from vssl_jax.models import siamfc as models
 from vssl_jax.types import ConfigError
 
 
-def make_all(config) -> tuple[dict[str, Any], list[str]]:
-  """Name in `evals` -> evaluation; and those left out since their data set has no folder."""
-  found, skipped, shared = {}, [], {}
+def make_all(config) -> tuple[dict[str, Any], dict[str, str]]:
+  """Name in `evals` -> evaluation; and of those left out, why.
+
+  Raises:
+    ConfigError: nothing is left, or an impossible setting.
+  """
+  found, skipped, shared = {}, {}, {}
   for name, settings in config.evals.items():
     key = f"evals.{name}"
     measures.check(settings.name, key, settings.args)
     if _without_folder(settings.data) or (
         settings.name == "tracking" and _without_folder(settings.head.data)):
-      skipped.append(name)
-    elif settings.name == "tracking":
-      found[name] = Tracking(key, settings, config)
-    elif settings.name == "uncertainty":
-      found[name] = Uncertainty(key, settings, config, shared)
-    else:
-      found[name] = LabelledVideos(key, settings, config, shared)
+      part = "data" if _without_folder(settings.data) else "head.data"
+      skipped[name] = f"evals.{name}.{part}.root is empty"
+      continue
+    try:
+      kind = KINDS.get(settings.name, LabelledVideos)
+      found[name] = kind(key, settings, config, shared)
+    except data.NoLabels as e:
+      skipped[name] = str(e)
   if not found:
-    raise ConfigError("nothing to evaluate on: set " + " or ".join(
-        f"evals.{name}.data.root" for name in skipped))
+    raise ConfigError(f"nothing to evaluate on: {'; '.join(skipped.values())}")
   return found, skipped
 
 
@@ -57,28 +61,34 @@ class LabelledVideos:
     about: a sentence about them.
   """
 
+  parts, by_label = ("train", "test"), True
+
   def __init__(self, key: str, settings, config, shared: dict):
     """`shared`: parts that earlier evaluations have read; this one adds its own."""
     self._key, self._settings = key, settings
     of = {k: v for k, v in settings.data.to_dict().items() if k not in ("train", "test")}
-    self._names = {part: json.dumps([of, settings.views.to_dict(), settings.data[part]],
-                                    sort_keys=True, default=str) for part in ("train", "test")}
+    self._names = {part: json.dumps([of, settings.views.to_dict(), settings.data[part],
+                                     self.by_label], sort_keys=True, default=str)
+                   for part in self.parts}
     for part, name in self._names.items():
       if name not in shared:
         split = settings.data[part]
         found = datasets.load(settings.data, f"{key}.data", config.data, split)
-        shared[name] = data.Views(found, settings.views, config.views, f"{key}.views")
+        shared[name] = data.Views(found, settings.views, config.views, f"{key}.views",
+                                  self.by_label)
     self._views = {part: shared[name] for part, name in self._names.items()}
     self.datasets = tuple(v.dataset for v in self._views.values())
     self.about = self._about()
 
   def _about(self) -> str:
     train, test = self.datasets
-    v = self._settings.views
-    views = v.clips * max(1, v.crops)
-    what = "frames" if v.frames == 1 else f"clips of {v.frames} frames"
     return (f"{len(test.records)} videos of {test.name}, {test.split}, by {len(train.records)} of "
-            f"{train.split}, {views} {what} of each; {len(test.classes)} classes")
+            f"{train.split}, {self._what()} of each; {len(test.classes)} classes")
+
+  def _what(self) -> str:
+    v = self._settings.views
+    what = "frames" if v.frames == 1 else f"clips of {v.frames} frames"
+    return f"{v.clips * max(1, v.crops)} {what}"
 
   @property
   def bad(self) -> set[str]:
@@ -103,13 +113,30 @@ class LabelledVideos:
     for part, name in self._names.items():
       if name not in seen:
         seen[name] = self._views[part].embedded(row.embed, key, batch)
-    return tuple(seen[self._names[part]] for part in ("train", "test"))
+    return tuple(seen[self._names[part]] for part in self.parts)
 
   def thumbnails(self, ids) -> dict[str, np.ndarray]:
     """A frame of each video, uint8 [H, W, 3]."""
     wanted = set(ids)
     return {id_: x[len(x) // 2] if x.ndim == 4 else x[len(x) // 2, x.shape[1] // 2]
             for views in self._views.values() for id_, _, x in views if id_ in wanted}
+
+
+class Instances(LabelledVideos):
+  """An evaluation that needs no labels: views of test videos find other views of their own."""
+
+  parts, by_label = ("test",), False
+
+  def _about(self) -> str:
+    test, = self.datasets
+    return (f"{len(test.records)} videos of {test.name}, {test.split}, {self._what()} of each, no "
+            "labels")
+
+  def measure(self, row, key: str, batch: int, seen: dict, folder=None) -> Result:
+    """A row's result; see `LabelledVideos.measure`."""
+    del folder
+    test, = self._parts(row, key, batch, seen)
+    return measures.by_instance(test, self._settings.args)
 
 
 class Uncertainty(LabelledVideos):
@@ -148,7 +175,8 @@ class Tracking:
 
   bad = frozenset()
 
-  def __init__(self, key: str, settings, config):
+  def __init__(self, key: str, settings, config, shared: dict):
+    del shared  # tracks are no views
     self._key, self._settings, self._config = key, settings, config
     found = _tracks(settings.data, f"{key}.data", config.data, settings.data.test)
     self.datasets = (found,)
@@ -207,3 +235,4 @@ def _tracks(settings, key: str, like, split: str) -> Dataset:
     raise ConfigError(f"{key}: {e}") from e
 
 
+KINDS = {"instance_retrieval": Instances, "tracking": Tracking, "uncertainty": Uncertainty}

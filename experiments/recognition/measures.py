@@ -11,10 +11,10 @@ import numpy as np
 
 from data_pipelines.augment import corruption
 from experiments import registry
-from vssl_jax.evaluators import uncertainty
+from vssl_jax.evaluators import labelled, uncertainty
 from vssl_jax.evaluators.labelled import Labelled
 from vssl_jax.metrics import classification
-from vssl_jax.ops import gaussian
+from vssl_jax.ops import gaussian, nearest
 from vssl_jax.types import ConfigError
 
 
@@ -44,6 +44,8 @@ MEANING = {
                 "features takes for what they are, fitted to its optimum.",
     "class_retrieval": "R@k: percentage of the test videos (or views) with one of their class "
                        "among the k nearest training videos.",
+    "instance_retrieval": "R@k: percentage of the test views with another view of their own video "
+                          "among the k nearest views.",
     "tracking": "Success: area under the curve of tracks' frames by the overlap that is asked for; "
                 "precision: frames with the centre within 20 pixels. AO: mean overlap, SR: frames "
                 "above an overlap.",
@@ -62,6 +64,8 @@ def check(name: str, key: str, args) -> None:
   try:
     if name == "uncertainty":
       _check_uncertainty(args)
+    elif name == "instance_retrieval":
+      labelled.check_counts("ks", tuple(args.get("ks", (1,))))
     elif name in LABELLED:
       some = Labelled(np.eye(2, dtype=np.float32), np.array([0, 1]), np.array(["a", "b"]))
       registry.make("vssl_jax.evaluators", name, f"{key}.name", some, some, **args)
@@ -114,6 +118,23 @@ def by_rank(train, test, key: str, args) -> Result:
                          **args).report()
   shown = {f"R@{k}": _items(hits, report.test.videos) for k, hits in list(report.hits.items())[:2]}
   return _result(report.numbers, shown, report)
+
+
+def by_instance(test, args) -> Result:
+  """Views that find the other views of their video among those of all.
+
+  Args:
+    args: `ks`, the numbers of neighbours.
+  """
+  rows, _ = test
+  ks, view = tuple(args.get("ks", (1, 5))), np.arange(len(rows))
+  labelled.check_counts("ks", ks)
+  _, index = nearest.nearest(rows.features, rows.features, min(max(ks), len(rows) - 1),
+                             queries_of=view, bank_of=view)
+  hits = classification.hit_rate(rows.labels[index], rows.labels, ks)
+  items = {f"R@{k}": _items(row, rows.videos) for k, row in zip(ks, hits, strict=True)}
+  return _result({f"R@{k}": float(row.mean()) for k, row in zip(ks, hits, strict=True)}, items,
+                 index)
 
 
 LABELLED = {"knn": by_votes, "linear": by_probe("linear"), "logistic": by_probe("logistic"),

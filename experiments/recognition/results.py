@@ -56,7 +56,7 @@ def _explain(task, reports: Mapping[str, Reports]) -> list[str]:
   if task.missing:
     lines.append(f"{len(task.missing)} videos that the data sets list are missing.")
   lines += dict.fromkeys(d.note for e in task.evaluations.values() for d in e.datasets if d.note)
-  lines += [f"{name}: left out, since evals.{name}.data.root is empty." for name in task.skipped]
+  lines += [f"{name}: left out, {why}." for name, why in task.skipped.items()]
   lines += dict.fromkeys(measures.MEANING[c.evals[name].name] for name in task.evaluations)
   lines += tables.gains({label: _main_columns(row) for label, row in reports.items()})
   lines.append(f"The run was trained on the data set {task.trained_on!r} (seed {c.seed})."

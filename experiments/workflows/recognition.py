@@ -129,7 +129,7 @@ class Evaluation:
   Attributes:
     trained_on: name of the data set that the run was trained on, for the report; "" for `data`.
     evaluations: name in `evals` -> evaluation.
-    skipped: names in `evals` of data sets that the config gives no folder for.
+    skipped: name in `evals` -> why it was left out.
   """
 
   def __init__(self, model: Model, workdir: pathlib.Path):

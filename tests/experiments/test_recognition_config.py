@@ -85,7 +85,7 @@ def test_evaluations_read_the_data_sets_they_name(layouts, file, preset):
     config.evals.retrieval.data.holdout = 0.5
   found, skipped = evaluations.make_all(config)
   if preset == "otb":  # SiamFC's head is trained on another data set
-    assert skipped == ["corrected", "released"]
+    assert list(skipped) == ["corrected", "released"]
     config.evals.released.head.data.root = layouts("got10k")
     found, skipped = evaluations.make_all(config)
   assert list(found) == list(config.evals) and not skipped
@@ -100,8 +100,8 @@ def test_evaluations_read_the_data_sets_they_name(layouts, file, preset):
 def test_evaluations_on_data_sets_of_their_own(layouts, file, preset, name, roots):
   config = FILES[file].get_config(preset)
   assert config.data.name == name
-  with pytest.raises(ConfigError, match="nothing to evaluate on: set " + " or ".join(
-      rf"evals\.{key}\.data\.root" for key in sorted(roots))):
+  with pytest.raises(ConfigError, match="nothing to evaluate on: " + "; ".join(
+      rf"evals\.{key}\.data\.root is empty" for key in sorted(roots))):
     evaluations.make_all(config)
   for key, layout in roots.items():
     config.evals[key].data.root = layouts(layout)

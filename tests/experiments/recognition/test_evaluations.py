@@ -35,8 +35,8 @@ def followed(cache, matcher="ridge", **head):
   """A config of tracking alone."""
   return config(cache, "frames", tracks=dict(
       name="tracking", data=dict(name="", root="", train="all", test="all", size=64, fps=8,
-                                 seconds=(3.0, 4.0), n_train_families=2, n_train_edits=0,
-                                 n_background=0, n_queries=0, n_distractors=4),
+                                 seconds=(4.0, 5.0), n_train_families=3, n_train_edits=0,
+                                 n_background=0, n_queries=0, n_distractors=2, difficulty=0.0),
       args=dict(benchmark="otb", matcher=matcher, protocol="corrected",
                 changes=dict(exemplar=63, search=127)),
       head=dict(data=dict(name="", root=""), channels=4, scale=0.01, loss="focal", epochs=1,
@@ -77,8 +77,8 @@ def test_data_sets_without_a_folder_are_left_out(cache):
   other = labelled("knn")
   other["data"]["name"] = "ucf101"
   found, skipped = evaluations.make_all(config(cache, a=labelled("knn"), b=other))
-  assert list(found) == ["a"] and skipped == ["b"]
-  with pytest.raises(ConfigError, match=r"nothing to evaluate on: set evals\.b\.data\.root"):
+  assert list(found) == ["a"] and list(skipped) == ["b"]
+  with pytest.raises(ConfigError, match=r"nothing to evaluate on: evals\.b\.data\.root is empty"):
     evaluations.make_all(config(cache, b=other))
 
 

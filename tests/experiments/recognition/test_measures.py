@@ -191,3 +191,14 @@ def test_tracks_are_items(benchmark, heads):
     np.testing.assert_allclose(found.shown[head], np.mean(list(found.items[head].values())))
     np.testing.assert_allclose(found.shown[head], found.numbers[head])
   assert found.numbers.get("tracks") == 2
+
+
+def test_views_find_their_own_video():
+  """Two videos of two views: a's are alike, b's first is nearer to those of a."""
+  rows = Labelled(np.float32([[1, 0], [1, 0.01], [1, 0.03], [0, 1]]), np.array([0, 0, 1, 1]),
+                  np.array(["a", "a", "b", "b"]))
+  found = measures.by_instance((rows, {}), dict(ks=(1, 3)))
+  assert found.items["R@1"] == {"a": 100, "b": 50}
+  assert found.shown == {"R@1": 75, "R@3": 100}
+  with pytest.raises(ConfigError, match=r"evals\.x.*ks=\[0\]"):
+    measures.check("instance_retrieval", "evals.x", dict(ks=(0,)))
