@@ -50,6 +50,7 @@ def base() -> ml_collections.ConfigDict:
   )
   c.views = dict(
       name="frames",  # two crops of a frame, and other frames of the video
+      recipe="contrast",
       candidates=1,  # these
       distinct=False,  # other frames than the query's, as far as there are any
       size=224,
@@ -130,8 +131,8 @@ def folder(c: ml_collections.ConfigDict) -> None:
   c.optim.update(learning_rate=0.03, steps_per_update=1)
   c.train.update(steps=2000, batch=64, checkpoint_every=100)
   views = dict(clips=4, size=112, short_side=128)
-  c.evals.retrieval = labelled("class_retrieval", "train", "heldout", by_class=True, views=views,
-                               args=dict(by_video=True, unit=True))
+  c.evals.retrieval = labelled("class_retrieval", "train", "heldout", by_class="optional",
+                               views=views, args=dict(by_video=True, unit=True))
   c.evals.instances = labelled("instance_retrieval", "", "heldout", views=views)
   for evaluation in c.evals.values():
     for key in ("root", "holdout", "holdout_seed"):

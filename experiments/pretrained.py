@@ -55,24 +55,37 @@ def replace(params: PyTree, aux: PyTree, found, path: str,
 
   Args:
     params, aux: arrays, or abstract ones to check the file beforehand.
-    found: what `load` gave.
+    found: what `load` gave; of its `optional` groups those that the file lacks stay as they are.
     hint: what else shapes depend on, for the error.
 
   Raises:
     ConfigError: the file's don't fit; names the first that doesn't, and both shapes.
   """
+  frozen = aux.get("frozen", {})  # parameters that get no gradients
+  old = {"params": params | frozen, "batch_stats": aux.get("batch_stats", {})}
   new = {"params": found.params, "batch_stats": found.batch_stats}
-  old = {"params": params, "batch_stats": aux.get("batch_stats", {})}
   ours, theirs = _shapes(old), _shapes(new)
+  groups = [f"{group}." for group in found.optional]
+  lacking = tuple(g for g in groups if not any(key.startswith(g) for key in theirs))
   for key in sorted(ours | theirs):
-    if ours.get(key) != theirs.get(key):
+    if ours.get(key) != theirs.get(key) and not key.startswith(lacking):
       settings = ", ".join(f"{k}={v}" for k, v in found.settings.items())
       more = f"; the file's {found.kind} has {settings}{hint}" if settings else ""
       raise ConfigError(
           f"method.weights={path}: {key} has shape {theirs.get(key, 'none')} in the file, and "
           f"{ours.get(key, 'none')} in the config's model{more}")
-  instead = {"batch_stats": found.batch_stats, "key_params": found.params}
-  return found.params, aux | {key: value for key, value in instead.items() if key in aux}
+  whole, stats = (_filled(old[name], new[name]) for name in ("params", "batch_stats"))
+  own = {name: whole[name] for name in params}
+  instead = {"batch_stats": stats, "key_params": own, "key_batch_stats": stats,
+             "frozen": {name: whole[name] for name in frozen}}
+  return own, aux | {key: value for key, value in instead.items() if key in aux}
+
+
+def _filled(ours: PyTree, theirs: PyTree) -> PyTree:
+  """`theirs`, with what it lacks of `ours`."""
+  if not isinstance(ours, dict):
+    return theirs
+  return {k: _filled(v, theirs[k]) if k in theirs else v for k, v in ours.items()}
 
 
 def _shapes(tree: PyTree) -> dict[str, list[int]]:

@@ -61,7 +61,7 @@ def base() -> ml_collections.ConfigDict:
       memory=1.0,  # GiB for training videos that are decoded once and kept, as many as fit
   )
   c.views = dict(
-      name="clips", clips=4, frames=8, stride=8,
+      name="clips", recipe="contrast", clips=4, frames=8, stride=8,
       fps=30.0,  # frames a second that the stride counts in; 0 for the video's own frames
       size=224,
       short_side=256,  # frames are decoded at; 0 for their own size
@@ -141,7 +141,7 @@ def folder(c: ml_collections.ConfigDict) -> None:
   c.train.update(steps=1000, batch=16, checkpoint_every=100)
   c.embed.batch = 8
   views = dict(clips=3, size=112, short_side=128)
-  c.evals.retrieval = uncertainty("train", "heldout", by_class=True, views=views)
+  c.evals.retrieval = uncertainty("train", "heldout", by_class="optional", views=views)
   c.evals.instances = labelled("instance_retrieval", "", "heldout", views=views)
   for evaluation in c.evals.values():
     for key in ("root", "holdout", "holdout_seed"):

@@ -36,15 +36,18 @@ def gains(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
   """The last row against each before it, a sentence each.
 
   Args:
-    rows: label -> column -> item -> value, the same columns and items in all.
+    rows: label -> column -> item -> value; the same items in all that have a column.
   """
   (name, last), found = list(rows.items())[-1], []
   for base, row in list(rows.items())[:-1]:
     parts = []
     for column, items in last.items():
+      if column not in row:  # what a row doesn't have
+        continue
       mean, low, high = intervals.difference(items, row[column])
       parts.append(f"{column} {mean:+.1f} (95 %: {low:+.1f} to {high:+.1f})")
-    found.append(f"{name} against {base}: {', '.join(parts)}.")
+    if parts:
+      found.append(f"{name} against {base}: {', '.join(parts)}.")
   return found
 
 

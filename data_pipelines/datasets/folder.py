@@ -27,8 +27,8 @@ NOTE = ("Labels come from editing: a query is an edited copy of a held-out video
         "ways are found in this folder; copies that the folder itself holds count as wrong.")
 
 
-def read(root: str, split: str = "all", *, allow_missing: bool = False, by_class: bool = False,
-         extensions: Sequence[str] = SUFFIXES, holdout: float = 0.2,
+def read(root: str, split: str = "all", *, allow_missing: bool = False,
+         by_class: bool | str = False, extensions: Sequence[str] = SUFFIXES, holdout: float = 0.2,
          holdout_seed: int = 0) -> Dataset:
   """Reads a folder of videos, whatever lies below it; only names are read, nothing is decoded.
 
@@ -38,7 +38,8 @@ def read(root: str, split: str = "all", *, allow_missing: bool = False, by_class
     root: the folder. Links to folders are followed, each folder once; hidden names are skipped.
     split: "all"; "heldout" is a share of the videos by a hash of their ids, "train" the others.
     allow_missing: changes nothing; nothing is known of what should be there.
-    by_class: the first folder below `root` is the class, numbered in the alphabet's order.
+    by_class: the first folder below `root` is the class, numbered in the alphabet's order; with
+      "optional" a video that lies in none has no label.
     extensions: what the names of videos end in, in lower case.
     holdout, holdout_seed: the share held out, and of which.
 
@@ -54,7 +55,9 @@ def read(root: str, split: str = "all", *, allow_missing: bool = False, by_class
                     f"{', '.join(extensions)}")
   ids = [video_id(path, folder) for path in paths]
   above = [id_.split("/")[0] if by_class and "/" in id_ else "" for id_ in ids]
-  if by_class and "" in above:
+  if by_class not in (True, False, "optional"):
+    raise DataError(f"folder: by_class={by_class!r} should be True, False or 'optional'")
+  if by_class is True and "" in above:
     raise DataError(f"folder: by_class needs videos in folders named by their classes, but "
                     f"{ids[above.index('')]} in {folder} lies in none")
   kept = held_out.part(ids, split, holdout, holdout_seed, "folder")

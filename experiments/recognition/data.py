@@ -15,7 +15,10 @@ from vssl_jax import log
 from vssl_jax.evaluators.labelled import Labelled
 from vssl_jax.types import ConfigError
 
-INPUTS = {"frames": "image", "clips": "clip"}  # kind of views -> what a model of it takes
+# kind of views -> what a model of it takes
+INPUTS = {"frames": "image", "pictures": "image", "clips": "clip"}
+RECIPES = {name: getattr(recipes, name) for name in (
+    "fine_tune", "fine_tune_provico", "linear", "linear_video")}
 KEPT = 2**30  # bytes of decoded test views that are kept for the next row of a table
 
 
@@ -25,7 +28,8 @@ def reader(config, memory: float = 0.0) -> clips.Reader:
   `memory` is how many GiB of decoded videos are kept.
 
   "frames": two crops of a frame and `candidates` other frames, [2 + F, 1, H, W, 3]. "clips":
-  `clips` clips of `frames` frames each, [N, T, H, W, 3].
+  `clips` clips of `frames` frames each, [N, T, H, W, 3]; "pictures" likewise, of one frame. They
+  are augmented as for contrast, or by one of `RECIPES`, `recipe`.
   """
   if config.name not in INPUTS:
     raise ConfigError(f"views.name={config.name!r}{registry.nearest(config.name, INPUTS)}")
@@ -41,10 +45,18 @@ def reader(config, memory: float = 0.0) -> clips.Reader:
     make = recipes.moco
   else:
     _check_clips(config, "views")
+    if config.name == "pictures" and config.frames != 1:
+      raise ConfigError(f"views.frames={config.frames} should be 1 with views.name='pictures'; "
+                        "views.clips says how many of a video")
     choose = functools.partial(sample.clips, n_clips=config.clips, n_frames=config.frames,
                                stride=config.stride, fps=config.fps or None, mode="random",
                                short="hold")
     make = recipes.contrastive_video
+  if config.recipe != "contrast":
+    if config.recipe not in RECIPES:
+      raise ConfigError(f"views.recipe={config.recipe!r}"
+                        f"{registry.nearest(config.recipe, ['contrast', *RECIPES])}")
+    make = RECIPES[config.recipe]
   try:
     transform = make(config.size, **augment)
   except (TypeError, ValueError) as e:
@@ -63,7 +75,7 @@ def shape(config) -> tuple[int, ...]:
 
 def input_shape(config) -> tuple[int, ...]:
   """Of one row of what a model takes."""
-  return shape(config)[2:] if config.name == "frames" else shape(config)[1:]
+  return shape(config)[2:] if INPUTS[config.name] == "image" else shape(config)[1:]
 
 
 def _check_clips(config, key: str) -> None:
@@ -72,6 +84,23 @@ def _check_clips(config, key: str) -> None:
       raise ConfigError(f"{key}.{name}={config[name]} should be at least 1")
   if config.fps < 0:
     raise ConfigError(f"{key}.fps={config.fps} should be at least 0")
+
+
+def check_classes(dataset: Dataset, config, key: str) -> None:
+  """Raises ConfigError where a method that has `classes` can't learn, or tell, those of a data set.
+
+  Args:
+    key: of the group that names the data set, for the message.
+  """
+  known = config.method.args.get("classes")
+  if known is None:
+    return
+  if len(dataset.classes) > known:
+    raise ConfigError(f"{key}: {dataset.name} {dataset.split} has {len(dataset.classes)} classes; "
+                      f"set method.args.classes={len(dataset.classes)} instead of {known}")
+  if not any(record.label >= 0 for record in dataset.records):
+    raise ConfigError(f"{key}: no video of {dataset.name} {dataset.split} has a label; a "
+                      f"{config.method.name} needs some")
 
 
 class NoLabels(ConfigError):

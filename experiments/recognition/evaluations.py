@@ -139,6 +139,30 @@ class Instances(LabelledVideos):
     return measures.by_instance(test, self._settings.args)
 
 
+class Classification(LabelledVideos):
+  """An evaluation of a trained classifier, on a test part alone."""
+
+  parts = ("test",)
+
+  def __init__(self, key: str, settings, config, shared: dict):
+    if "classes" not in config.method.args:
+      raise ConfigError(f"{key}.name='classification' is for a method that has classes, as "
+                        f"method.name='classifier'; {config.method.name!r} has none")
+    super().__init__(key, settings, config, shared)
+    data.check_classes(self.datasets[0], config, f"{key}.data")
+
+  def _about(self) -> str:
+    test, = self.datasets
+    return (f"{len(test.records)} videos of {test.name}, {test.split}, {self._what()} of each; "
+            f"{len(test.classes)} classes")
+
+  def measure(self, row, key: str, batch: int, seen: dict, folder=None) -> Result:
+    """A row's result; see `LabelledVideos.measure`."""
+    del folder
+    (rows, out), = self._parts(row, key, batch, seen)
+    return measures.by_classifier(rows, out)
+
+
 class Uncertainty(LabelledVideos):
   """An evaluation of what the variances of a video's distribution tell."""
 
@@ -235,4 +259,5 @@ def _tracks(settings, key: str, like, split: str) -> Dataset:
     raise ConfigError(f"{key}: {e}") from e
 
 
-KINDS = {"instance_retrieval": Instances, "tracking": Tracking, "uncertainty": Uncertainty}
+KINDS = {"classification": Classification, "instance_retrieval": Instances, "tracking": Tracking,
+         "uncertainty": Uncertainty}

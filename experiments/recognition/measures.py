@@ -36,6 +36,8 @@ class Result:
 
 
 MEANING = {
+    "classification": "top-k: percentage of the test videos whose class is among the k likeliest, "
+                      "by the mean over a video's views of the classifier's softmax.",
     "knn": "k-NN: percentage of the test views whose class wins the vote of the k nearest training "
            "views, weighted by their cosine.",
     "linear": "linear: percentage of the test videos that a linear classifier of the frozen "
@@ -95,6 +97,21 @@ def by_votes(train, test, key: str, args) -> Result:
   k = args["ks"][0] if "ks" in args else min(report.scores)
   items = _items(report.scores[k].argmax(1) == queries.labels, queries.videos)
   return _result(report.numbers, {f"{k}-NN": items}, report)
+
+
+def by_classifier(rows: Labelled, out) -> Result:
+  """A classifier's own logits, `out["logits"]` [N, C]; NaN for a row of the table without any."""
+  if "logits" not in out:
+    return Result({}, {"top-1": np.nan, "top-5": np.nan}, {}, None)
+  confidence, labels = classification.video_confidence(out["logits"], rows.videos, rows.labels)
+  videos, ranks = np.array(list(dict.fromkeys(rows.videos.tolist()))), classification.ranks(
+      confidence, labels)
+  each = classification.per_class(ranks == 0, labels)
+  numbers = {"top1": np.mean(ranks < 1), "top5": np.mean(ranks < 5),
+             "mean_class": np.mean(list(each.values())),
+             "views_top1": classification.accuracy(out["logits"], rows.labels, (1,))[1]}
+  items = {f"top-{k}": _items(ranks < k, videos) for k in (1, 5)}
+  return _result({k: float(v) for k, v in numbers.items()}, items, confidence)
 
 
 def by_probe(name: str):

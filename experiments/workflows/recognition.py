@@ -16,6 +16,7 @@ from experiments import clip_runs, inputs, registry
 from experiments.recognition import data, evaluations, extraction
 from experiments.recognition.results import Reports, check_equal, figures, files, numbers, table
 from vssl_jax import export, parallel
+from vssl_jax.convert import trunk
 from vssl_jax.evaluators import dense
 from vssl_jax.types import ConfigError
 
@@ -24,7 +25,7 @@ __all__ = ["Evaluation", "Model", "Task", "check_equal", "extract", "figures", "
 
 EXTRACTED = "FOLDER"
 LEAST = {"embed.batch": 1, "data.memory": 0}
-EMBED, MAP = "embed.jaxexport", "map.jaxexport"
+EMBED, MAP, BACKBONE = "embed.jaxexport", "map.jaxexport", "backbone.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Model(clip_runs.Model):
     return Row(load(path, self.takes), load(beside, "image") if beside.is_file() else None)
 
   def export(self, state, folder: pathlib.Path) -> list[pathlib.Path]:
-    """Writes the encoder as files that need only JAX."""
+    """Writes the encoder as files that need only JAX, and its backbone in the names of torch."""
     folder.mkdir(parents=True, exist_ok=True)
     params, aux = jax.device_get((state.params, state.aux))
     about = (f"{self.config.method.name} trained on {self.config.data.name}, step "
@@ -111,11 +112,15 @@ class Model(clip_runs.Model):
                   outputs={"features": "a vector every 8 pixels, for tracking"},
                   normalisation="done inside", about=about)
       written.append(folder / MAP)
+    if backbone := trunk.of(params, aux):
+      trunk.save(folder / BACKBONE, backbone)
+      written.append(folder / BACKBONE)
     return written
 
 
 OUTPUTS = {
-    "features": "of a picture: compare by cosine", "projection": "what the loss compares, of unit "
+    "features": "of a picture: compare by cosine", "logits": "of the classes: their softmax, and "
+    "its mean over the views of a video", "projection": "what the loss compares, of unit "
     "length", "video": "of a clip: compare by cosine", "mean": "of its Gaussian",
     "logvar": "logarithm of the variances of its Gaussian", "uncertainty": "mean of logvar",
     "clip_features": "video, for each clip", "clip_mean": "mean, for each clip",
@@ -175,6 +180,8 @@ class Task(Evaluation):
   def __init__(self, model: Model, workdir: pathlib.Path):
     self.model, self.config, self.trained_on = model, model.config, ""
     self._training = clip_runs.Training(self.config, workdir)
+    if self._training.train_data:
+      data.check_classes(self._training.train_data, self.config, "data")
     self._prepare()
 
   def save(self, workdir: pathlib.Path) -> None:
@@ -192,6 +199,8 @@ class Task(Evaluation):
     return self._training.dropped
 
   def baselines(self, initial) -> dict[str, Row]:
-    """Rows of the table that need no training."""
-    return {"pixels alone": Row(data.pixels, dense.lab_blocks(8)),
-            self.model.untrained_name: self.model.live(initial)}
+    """Rows of the table that need no training; pixels have no classifier."""
+    floor = {"pixels alone": Row(data.pixels, dense.lab_blocks(8))}
+    if all(e.name == "classification" for e in self.config.evals.values()):
+      floor = {}
+    return {**floor, self.model.untrained_name: self.model.live(initial)}

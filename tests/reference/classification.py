@@ -58,3 +58,9 @@ def sgd_step(weight, bias, v_weight, v_bias, x, labels, lr, momentum, decay):
   bias = [p - lr * v for p, v in zip(bias, v_bias, strict=True)]
   weight = [[weight[d][c] - lr * v_weight[d][c] for c in range(classes)] for d in range(dim)]
   return weight, bias, v_weight, v_bias, loss
+
+
+def cross_entropy(scores, labels):
+  """Of each row; 0 for the label -1."""
+  return [-math.log(softmax(s)[y]) if y >= 0 else 0.0
+          for s, y in zip(scores, labels, strict=True)]

@@ -71,7 +71,8 @@ def convert(state: Mapping[str, np.ndarray], *, side: str = "query") -> Imported
     if len(shapes) > 1 or len(kinds) > 1:
       raise ValueError(f"heads of one form are expected, not of the widths {sorted(shapes)}")
     settings |= {"dim": shapes.pop(), "head": "mlp" if kinds.pop() else "linear"}
-  return Imported(kind, params, {"trunk": variables["batch_stats"]}, settings)
+  return Imported(kind, params, {"trunk": variables["batch_stats"]}, settings,
+                  optional=("params.intra", "params.cycle"))
 
 
 def to_torch(params: Mapping[str, Any], batch_stats: Mapping[str, Any] | None = None, *,

@@ -252,6 +252,11 @@ def test_read_of_a_wrong_folder(root, tmp_path):
   (root / "loose.mp4").write_bytes(b"x")
   with pytest.raises(DataError, match=r"by_class needs videos in folders .*loose\.mp4 in .* none"):
     folder.read(str(root / "."), by_class=True, extensions=("loose.mp4",))
+  found = folder.read(str(root), by_class="optional")
+  assert {r.id: r.label for r in found.records}["loose.mp4"] == -1 < max(
+    r.label for r in found.records)
+  with pytest.raises(DataError, match="by_class='maybe' should be True, False or 'optional'"):
+    folder.read(str(root), by_class="maybe")
   with pytest.raises(DataError, match=r"folder: no videos in .*empty"):
     folder.read(str(fill(tmp_path / "empty", ["a.txt"])))
   with pytest.raises(DataError, match=r"folder: .*nothing doesn't exist"):

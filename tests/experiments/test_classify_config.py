@@ -1,0 +1,110 @@
+"""Classifiers' config, their views, and how they are measured."""
+
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from data_pipelines.records import Dataset, Record
+from experiments import ablation, classify, config_file, tables
+from experiments.recognition import data, evaluations, measures
+from experiments.workflows import recognition
+from vssl_jax import parallel
+from vssl_jax.evaluators.labelled import Labelled
+from vssl_jax.types import ConfigError
+
+PRESETS = {"": "r3d_18", "folder": "r3d_18", "ucf101": "r3d_18", "hmdb51": "r3d_18",
+           "ucf101_frames": "resnet18", "imagenet_linear": "resnet18",
+           "kinetics_linear": "r3d_18"}  # -> a smaller backbone of the kind, which traces sooner
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets(preset):
+  config = classify.get_config(preset)
+  config.method.args.backbone = PRESETS[preset]
+  if preset == "folder":
+    with pytest.raises(ConfigError, match="'classifier' needs classes: set it"):
+      recognition.Model(config, parallel.mesh(jax.devices()[:1]))
+    config.method.args.classes = 3
+  model = recognition.Model(config, parallel.mesh(jax.devices()[:1]))
+  model.check()
+  assert model.key == ("features" if preset == "imagenet_linear" else "video")
+  frames = np.random.default_rng(0).integers(0, 256, (config.views.frames, 24, 32, 3), np.uint8)
+  views = data.reader(config.views).transform(frames, np.random.default_rng(0))
+  assert views.shape == data.shape(config.views)[1:]
+  settings = config.evals.top1
+  measures.check(settings.name, "evals.top1", settings.args)
+  assert settings.views.frames == config.views.frames
+
+
+def test_sweeps_name_settings_that_exist():
+  with pytest.raises(ConfigError, match="no preset 'ucf'"):
+    classify.get_config("ucf")
+  assert [t.name for t in classify.sweep()] == ["start"]
+  config = classify.get_config("ucf101")
+  runs, folders = ablation.plan(config, classify.sweep("splits,start"), 1, pathlib.Path())
+  assert len(runs) == 4 and len(folders) == 6  # "split 1", "from scratch" and "as given" are one
+  assert [(r.config.data.split, r.config.evals.top1.data.test) for r in runs] == [
+    ("train1", "test1"), ("train2", "test2"), ("train3", "test3"), ("train1", "test1")]
+  for name in ("method.args.frozen", "views.augment.jitter_p", "evals.top1.views.crops"):
+    config_file.check_key(config, name, name)
+
+
+def test_refusals_of_views():
+  views = classify.get_config("imagenet_linear").views
+  views.recipe = "linaer"
+  with pytest.raises(ConfigError, match=r"views.recipe='linaer'; did you mean 'linear'"):
+    data.reader(views)
+  views.recipe, views.frames = "linear", 2
+  with pytest.raises(ConfigError, match=r"views.frames=2 should be 1"):
+    data.reader(views)
+  views.frames, views.recipe = 1, "linear_video"
+  with pytest.raises(ConfigError, match=r"views.augment: .*area"):
+    data.reader(views)
+
+
+def test_classes_have_to_be_there_and_to_have_a_place():
+  config, names = classify.get_config("hmdb51"), tuple(map(str, range(52)))
+  some = Dataset("some", "train", [Record("a", "a.mp4", label=-1)], names[:51])
+  with pytest.raises(ConfigError, match="data: no video of some train has a label"):
+    data.check_classes(some, config, "data")
+  more = Dataset("more", "test", [Record("a", "a.mp4", label=1)], names)
+  with pytest.raises(ConfigError, match=r"evals.x: more test has 52 classes; set .*=52 instead of"):
+    data.check_classes(more, config, "evals.x")
+  config.method.args.classes = 60
+  data.check_classes(more, config, "data")
+  del config.method.args["classes"]
+  data.check_classes(some, config, "data")
+  with pytest.raises(ConfigError, match=r"evals.top1.name='classification' is for a method that"):
+    evaluations.Classification("evals.top1", config.evals.top1, config, {})
+
+
+def test_a_video_is_what_the_mean_of_its_views_says():
+  def log(*p):
+    return np.log(np.float32(p))
+
+  # Two views each. Of "a" the second is so certain that it outweighs the first; of "b" none is
+  # right, but the truth is second.
+  logits = np.stack([log(.5, .3, .2), 5 + log(.1, .8, .1), log(.6, .3, .1), log(.5, .4, .1),
+                     log(.1, .1, .8), log(.1, .1, .8)])
+  videos, labels = np.array(list("aabbcc")), np.int64([1, 1, 1, 1, 2, 2])
+  rows = Labelled(np.zeros((6, 2), np.float32), labels, videos)
+  found = measures.by_classifier(rows, {"logits": logits})
+  np.testing.assert_allclose(found.report, [[.3, .55, .15], [.55, .35, .1], [.1, .1, .8]],
+                             rtol=1e-5)
+  assert found.items["top-1"] == {"a": 100, "b": 0, "c": 100}
+  assert found.shown == {"top-1": pytest.approx(200 / 3), "top-5": 100}
+  assert found.numbers == {"top1": pytest.approx(200 / 3), "top5": 100, "mean_class": 75,
+                           "views_top1": 50}
+
+
+def test_a_row_without_a_classifier_has_dashes():
+  rows = Labelled(np.zeros((2, 2), np.float32), np.int64([0, 1]), np.array(["a", "b"]))
+  none = measures.by_classifier(rows, {"video": np.zeros((2, 2))})
+  some = measures.by_classifier(rows, {"logits": np.eye(2)})
+  lines = tables.lines({"pixels": {"top1": none.shown}, "trained": {"top1": some.shown}})
+  assert [line.split() for line in lines[2:]] == [["pixels", "-", "-"],
+                                                  ["trained", "100.0", "100.0"]]
+  gains = tables.gains({"pixels": none.items, "first": some.items, "trained": some.items})
+  assert len(gains) == 1 and gains[0].startswith("trained against first: top-1 +0.0")
