@@ -36,7 +36,8 @@ def training(kind: str, **changes) -> ml_collections.ConfigDict:
   own = (dict(candidates=2, distinct=True) if kind == "frames"
          else dict(clips=3, frames=4, stride=2, fps=0.0))
   return ml_collections.ConfigDict(
-      dict(name=kind, recipe="contrast", size=8, short_side=0, augment=dict(AUGMENT)) | own | changes)
+      dict(name=kind, recipe="contrast", size=8, short_side=0, augment=dict(AUGMENT))
+      | own | changes)
 
 
 def views(kind: str, **changes) -> ml_collections.ConfigDict:
