@@ -21,7 +21,8 @@ VIEWS = {"clips": 2, "size": 16, "short_side": 16}
 CYCLE = DATA | {
     "views.size": 16, "method.args.width": 4, "method.args.dim": 8, "method.args.intra_queue": 16,
     "method.args.cycle_queue": 16, "method.args.neighbours": 4, "method.args.groups": 2,
-    **{f"evals.{name}.views.{k}": v for name in ("appearance", "neighbours", "linear")
+    "evals.tracks.data.n_distractors": 3,
+    **{f"evals.{name}.views.{k}": v for name in ("retrieval", "neighbours", "linear")
        for k, v in VIEWS.items()}}
 CLIPS = {"frames": 2, "clips": 2, "size": 16, "short_side": 16}
 PROVICO = DATA | {
@@ -64,7 +65,7 @@ def test_the_table_holds_what_results_hold(run):
   title, found = RUNS[name][0], harness.rows(workdir)
   assert list(found) == ["pixels alone", f"untrained {title}", f"trained {title}"]
   columns = {  # None is no mean over items
-      "cycle_contrast": ["R@1/appearance", "R@5/appearance", "linear/linear", "20-NN/neighbours",
+      "cycle_contrast": ["linear/linear", "20-NN/neighbours", "R@1/retrieval", "R@5/retrieval",
                          "success/tracks", "precision/tracks"],
       "provico": ["linear/linear", "R@1/motion", *4 * [None], "R@1/retrieval", "R@5/retrieval"],
   }[name]
@@ -84,7 +85,7 @@ def test_the_table_holds_what_results_hold(run):
 
 def test_pictures_are_drawn(run):
   name, workdir, _ = run
-  pages = {"cycle_contrast": ["appearance.png"],
+  pages = {"cycle_contrast": ["retrieval.png"],
            "provico": ["motion.png", "motion_corruption.png", "retrieval.png"]}[name]
   assert sorted(p.name for p in workdir.glob("*.png")) == pages
   assert all(min(Image.open(workdir / page).size) > 100 for page in pages)
@@ -185,12 +186,12 @@ def test_features_of_videos_are_written(run, cache, server, tmp_path):
     ("cycle_contrast", {"evals__linear__views__frames": 4}, "evals.linear.views.frames=4"),
     ("cycle_contrast", {"evals__linear__name": "logistik"}, "did you mean 'logistic'"),
     ("cycle_contrast", {"evals__tracks__args__matcher": "rigde"}, "matcher='rigde'"),
-    ("cycle_contrast", {"method__args__intra_queue": 18}, "method.name='cycle_contrast'"),
+    ("cycle_contrast", {"method__args__intra_queue": 18}, "intra_queue=18 is no multiple"),
     ("cycle_contrast", {"views__candidates": 0}, "method.name='cycle_contrast'"),
     ("provico", {"evals__motion__args__corruptions__noise": "(0.0, -1.0)"}, "evals.motion.args"),
     ("provico", {"evals__retrieval__views__size": 64}, "evals.retrieval.views.size=64"),
     ("provico", {"data__split": "trian"}, "data: procedural"),
-    ("provico", {"method__args__mining": "sampeld"}, "method.name='provico'"),
+    ("provico", {"method__args__mining": "sampeld"}, "method.args.mining='sampeld'"),
     ("provico", {"embed__batch": 0}, "embed.batch=0 must be at least 1"),
     ("provico", {"views__fps": -1.0}, "views.fps=-1")])
 def test_wrong_settings_are_told(cache, server, tmp_path, name, settings, words):

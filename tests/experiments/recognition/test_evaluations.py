@@ -1,5 +1,7 @@
 """The evaluations of a config: what they share, what is left out, corruption, tracking."""
 
+import os
+
 import ml_collections
 import numpy as np
 import pytest
@@ -139,6 +141,7 @@ def test_tracking_by_maps(cache, tmp_path):
     tracks.measure(Row(None, None), "features", 1, {})
 
 
+@pytest.mark.skipif(os.environ.get("VSSL_SLOW") != "1", reason="VSSL_SLOW=1 runs it")
 def test_siamfcs_head_is_trained_on_the_training_part(cache, monkeypatch):
   found, _ = evaluations.make_all(followed(cache, "siamese"))
   tracks, asked = found["tracks"], {}
