@@ -136,11 +136,12 @@ def evaluation_folder(config, workdir: pathlib.Path) -> pathlib.Path:
 
 def _make_absolute(config) -> None:
   """Lets a run be evaluated from any folder."""
-  for name in PATHS:
-    group, _, key = name.partition(".")
-    value = config.get(group, {}).get(key)
-    if value:
-      config[group][key] = os.path.abspath(os.path.expanduser(value))
+  places = [(config.get(group, {}), key) for group, key in (name.split(".") for name in PATHS)]
+  for evaluation in config.get("evals", {}).values():
+    places += [(part.get("data", {}), "root") for part in (evaluation, evaluation.get("head", {}))]
+  for group, key in places:
+    if group.get(key):
+      group[key] = os.path.abspath(os.path.expanduser(group[key]))
 
 
 def _default_workdir(config) -> pathlib.Path:

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from experiments import config_file, corrflow
+from experiments import cli, config_file, corrflow
 from experiments.workflows import correspondence
 from vssl_jax import parallel
 from vssl_jax.evaluators.segmentation import choose_protocol
@@ -27,3 +27,12 @@ def test_numbers_of_protocols_are_flags():
   for name in ("later.args.changes.top_k", "later.args.changes.recent",
                "davis.args.changes.radius", "davis.args.merge"):
     config_file.check_key(config, f"evals.{name}", name)
+
+
+def test_folders_of_evaluations_are_made_absolute(monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  config = corrflow.get_config("kinetics")
+  config.data.root, config.evals.davis.data.root = "k", "d"
+  cli._make_absolute(config)
+  assert config.data.root == str(tmp_path / "k")
+  assert config.evals.davis.data.root == config.evals.later.data.root == str(tmp_path / "d")
