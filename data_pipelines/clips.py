@@ -35,7 +35,7 @@ class Kept:
   """
 
   def __init__(self, room: int):
-    self.room, self._videos = room, {}
+    self.room, self._videos, self._refused = room, {}, set()
 
   def decoded(self, record: Record, short_side: int | None, interpolation: str):
     """Times [n] and frames [n, H, W, 3] of a short video; None for one that isn't kept.
@@ -45,16 +45,18 @@ class Kept:
     """
     if record.id in self._videos:
       return self._videos[record.id]
-    if record.frames or self.room <= 0:
+    if record.frames or record.id in self._refused or self.room <= 0:
       return None
     with open_media(record) as media:
-      one = media.frames([0], short_side, interpolation=interpolation)
-      size = one.nbytes * media.n_frames
-      if size > min(self.room, WHOLE):
-        return None
       try:
-        frames = media.frames(range(media.n_frames), short_side, interpolation=interpolation)
+        one = media.frames([0], short_side, interpolation=interpolation)
+        size = one.nbytes * media.n_frames
+        frames = None if size > min(self.room, WHOLE) else media.frames(
+            range(media.n_frames), short_side, interpolation=interpolation)
       except VideoError:  # perhaps where nobody will look
+        frames = None
+      if frames is None:
+        self._refused.add(record.id)
         return None
     self.room -= size  # threads may overdraw it by a video each
     self._videos[record.id] = media.times, frames

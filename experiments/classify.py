@@ -67,7 +67,8 @@ def base() -> ml_collections.ConfigDict:
   c.method.weights = ""  # of the backbone to begin with
   c.optim = dict(optimiser="sgd", learning_rate=0.01, momentum=0.9, schedule="cosine",
                  steps_per_update=1, warmup=0, weight_decay=0.0, coupled=True, clip=0.0,
-                 milestones=(), factor=0.1)
+                 milestones=(), factor=0.1,
+                 head_first=0)  # steps in which the last layer alone has an optimiser, as above
   c.train = dict(steps=0, batch=64, log_every=10, eval_every=0, checkpoint_every=500, keep=2,
                  threads=2, buffer=64, workers=0)
   c.embed = dict(batch=4)  # videos at a time in evaluation
@@ -102,8 +103,8 @@ def embedded(c: ml_collections.ConfigDict) -> None:
 
 def folder(c: ml_collections.ConfigDict) -> None:
   """Any folder of videos, one folder a class; a part is held out."""
-  c.data.update(name="folder", root=config_dict.placeholder(str), split="train", holdout=0.2,
-                holdout_seed=0, max_bad_fraction=0.2)
+  c.data.update(name="folder", root=config_dict.placeholder(str), split="train", by_class=True,
+                holdout=0.2, holdout_seed=0, max_bad_fraction=0.2)
   c.views.update(size=112, short_side=128)
   c.views.augment.update(short_side=(128, 160))
   c.method.args.update(backbone="r3d_18")
@@ -142,6 +143,7 @@ def ucf101_frames(c: ml_collections.ConfigDict) -> None:
   c.views.update(frames=32, stride=1, fps=16.0, recipe="fine_tune")
   c.views.augment = dict(area=(0.08, 1.0), jitter=(0.4, 0.4, 0.4, 0.2), flip_p=0.5)
   c.method.args.update(backbone="resnet50", dropout=0.9, head_first=5 * epoch, groups=4)
+  c.optim.head_first = c.method.args.get_ref("head_first")
   c.optim.update(optimiser="adam", learning_rate=1e-4, schedule="milestones", factor=0.3,
                  milestones=tuple((5 + n) * epoch for n in (6, 10, 14)))
   c.train.batch = 32
@@ -182,7 +184,8 @@ def sweep(name: str = ""):
 
   start = Table("start", "What the run begins with", {
       "from scratch": {"method.weights": "", "method.args.frozen": False},
-      "as given": {"method.args.frozen": False}, "frozen": {"method.args.frozen": True},
+      "as given": {"method.args.frozen": False},
+      "frozen": {"method.args.frozen": True, "method.args.head_first": 0, "optim.head_first": 0},
   }, [("as given", ">", "from scratch")], similarity="",
       note="Without method.weights the first two rows are the same run.")
   splits = Table("splits", "The official splits", {

@@ -35,6 +35,8 @@ def check_least(config, least: dict[str, float]) -> None:
   for key, value in least.items():
     node = config
     for part in key.split("."):
+      if part not in node:
+        raise ConfigError(f"the config has no {key}: the run is of an older version; train it anew")
       node = node[part]
     if node < value:
       raise ConfigError(f"{key}={node} must be at least {value}")
@@ -52,8 +54,9 @@ def make(room: str, name: str, key: str, /, *args, **kwargs):
               if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
   missing = [n for n in required if kwargs.get(n) is None]
   if missing:
+    group = key.rpartition(".")[0] + ("" if key.startswith("data.") else ".args")
     raise ConfigError(f"{key}={name!r} needs {', '.join(missing)}: set it, for example "
-                      f"--config.{key.rpartition('.')[0]}.{missing[0]}=...")
+                      f"--config.{group}.{missing[0]}=...")
   try:
     return function(*args, **kwargs)
   except (TypeError, ValueError) as e:

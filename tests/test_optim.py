@@ -135,7 +135,7 @@ def test_defaults_are_the_papers():
                           halve_after=(400_000, 600_000, 800_000, 1_000_000), batch=1,
                           milestones=(), factor=0.1, final=0.0, weight_decay=1e-4, coupled=True,
                           decay_norms=True, optimiser="adam", b1=0.9, b2=0.999, eps=1e-8,
-                          momentum=0.9, clip=0.0)
+                          momentum=0.9, clip=0.0, head_first=0)
 
 
 def table(*args, count, **kwargs):
@@ -205,3 +205,21 @@ def test_wrong_settings_are_named():
   for name in ("learning_rate", "warmup", "weight_decay", "clip", "momentum"):
     with pytest.raises(ConfigError, match=rf"optim\.{name}=-1 must be at least 0"):
       optim.make(steps=3, **{name: -1})
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+def test_the_rest_begins_as_if_it_were_the_first_step(optimiser):
+  """Of Adam the first update has the size of the rate, whatever came before."""
+  args = dict(steps=9, learning_rate=0.1, schedule="constant", weight_decay=0.01,
+              optimiser=optimiser)
+  params = {"fc": jnp.ones(2), "trunk": {"w": jnp.full(2, 3.0)}}
+  grads = {"fc": jnp.ones(2), "trunk": {"w": jnp.full(2, 2.0)}}
+  tx, plain = optim.make(**args, head_first=4), optim.make(**args)
+  state, first = tx.init(params), plain.update(grads, plain.init(params), params)[0]
+  for step in range(5):
+    held = jax.tree.map(lambda g, s=step: g if s == 4 else jnp.zeros_like(g), grads["trunk"])
+    updates, state = jax.jit(tx.update)(grads | {"trunk": held}, state, params)
+    if step == 0:
+      np.testing.assert_allclose(updates["fc"], first["fc"], rtol=1e-6)
+    want = first["trunk"]["w"] if step == 4 else 0
+    np.testing.assert_allclose(updates["trunk"]["w"], want, rtol=1e-6)

@@ -61,7 +61,8 @@ def make(*, steps: int, learning_rate: float = 1e-5, schedule: str = "cosine",
          batch: int = 1, milestones: Sequence[int] = (), factor: float = 0.1, final: float = 0.0,
          weight_decay: float = 1e-4, coupled: bool = True, decay_norms: bool = True,
          optimiser: str = "adam", b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8,
-         momentum: float = 0.9, clip: float = 0.0) -> optax.GradientTransformation:
+         momentum: float = 0.9, clip: float = 0.0,
+         head_first: int = 0) -> optax.GradientTransformation:
   """Adam or SGD, with weight decay added to the gradient (`coupled`, as PyTorch's) or AdamW's.
 
   Args:
@@ -70,11 +71,15 @@ def make(*, steps: int, learning_rate: float = 1e-5, schedule: str = "cosine",
     optimiser: "adam" (b1, b2, eps) or "sgd" (momentum, in PyTorch's form: the sum of all gradients
       so far, each step's weighing `momentum` times less in the next).
     clip: largest global gradient norm; 0 for none.
+    head_first: for so many steps nothing but the last layer, `fc`, changes, and the state kept for
+      the rest stands still: Adam counts steps without gradients too, and the first that comes
+      after many of them would go too far.
   """
   if optimiser not in OPTIMISERS:
     raise ConfigError(f"optim.optimiser={optimiser!r} is unknown; choose one of "
                       f"{', '.join(OPTIMISERS)}")
   for name, value in (("learning_rate", learning_rate), ("warmup", warmup), ("momentum", momentum),
+                      ("head_first", head_first),
                       ("weight_decay", weight_decay), ("clip", clip)):
     if value < 0:
       raise ConfigError(f"optim.{name}={value} must be at least 0")
@@ -84,8 +89,12 @@ def make(*, steps: int, learning_rate: float = 1e-5, schedule: str = "cosine",
   mask = None if decay_norms else lambda params: jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
   decay = [optax.add_decayed_weights(weight_decay, mask)] if weight_decay else []
   adapt = [optax.scale_by_adam(b1, b2, eps) if optimiser == "adam" else optax.trace(momentum)]
+  update = decay + adapt if coupled else adapt + decay
+  if head_first:
+    late = optax.conditionally_mask(optax.chain(*update), lambda step: step >= head_first)
+    update = [optax.multi_transform({"head": optax.chain(*update), "rest": late}, lambda params: {
+        name: "head" if name == "fc" else "rest" for name in params})]
   return optax.chain(
-      *([optax.clip_by_global_norm(clip)] if clip else []),
-      *(decay + adapt if coupled else adapt + decay),
+      *([optax.clip_by_global_norm(clip)] if clip else []), *update,
       optax.scale_by_learning_rate(rate),
   )

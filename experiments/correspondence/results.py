@@ -84,9 +84,9 @@ def _explain(task, reports: Mapping[str, Reports]) -> list[str]:
     found = task.datasets[name]
     what = f"the points of {len(report.videos)} videos" if kind(report) == "keypoints" else (
         f"{int(report.numbers['objects'])} objects in {len(report.sequences)} sequences")
-    settings = c.evals[name]
+    settings, about = c.evals[name], c.evals[name].get("about", "")  # runs of before have none
     lines.append(f"{name}: {what} of {found.name}, {found.split}, by the protocol "
-                 f"{settings.args.protocol}{settings.about and '; '}{settings.about}.")
+                 f"{settings.args.protocol}{about and '; '}{about}.")
     if found.missing:
       lines.append(f"{len(found.missing)} sequences of {found.name} are missing.")
   lines += dict.fromkeys(d.note for d in task.datasets.values() if d.note)

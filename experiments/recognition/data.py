@@ -133,6 +133,12 @@ class Views:
     if image and config.frames != 1:
       raise ConfigError(f"{key}.frames={config.frames}: this model takes pictures; set it to 1, "
                         f"and {key}.clips to how many of each video")
+    if not image and (config.frames != views.frames or side % 16):
+      raise ConfigError(f"{key}.frames={config.frames} should be views.frames={views.frames}, and "
+                        f"{key}.size={side} a multiple of 16: exported models take such clips")
+    if not by_label and config.clips * config.crops < 2:
+      raise ConfigError(f"{key}.clips={config.clips}: a video needs two views or more to find "
+                        "itself by")
     labels = [record.label if by_label else i for i, record in enumerate(dataset.records)]
     known = [i for i, label in enumerate(labels) if label >= 0]
     if not known:
@@ -159,13 +165,26 @@ class Views:
       if not x["ok"]:
         self.bad.add(x)
         continue
-      frames = x["found"]["frames"]  # [V, T, H, W, 3], or with crops [V, crops, T, H, W, 3]
-      frames = frames.reshape(-1, *frames.shape[-4:])
-      row = x["id"], int(x["found"]["label"]), frames[:, 0] if self._image else frames
+      row = self._row(x)
       if self._keep:
         kept.append(row)
       yield row
     self._kept = kept
+
+  def only(self, ids: set[str]) -> Iterator[tuple[str, int, np.ndarray]]:
+    """The same of some videos alone."""
+    if self._kept:
+      yield from (row for row in self._kept if row[0] in ids)
+      return
+    some = [record for record in self.dataset.records if record.id in ids]
+    for x in clips.in_order(dataclasses.replace(self.dataset, records=some), self._read):
+      if x["ok"]:
+        yield self._row(x)
+
+  def _row(self, x) -> tuple[str, int, np.ndarray]:
+    frames = x["found"]["frames"]  # [V, T, H, W, 3], or with crops [V, crops, T, H, W, 3]
+    frames = frames.reshape(-1, *frames.shape[-4:])
+    return x["id"], int(x["found"]["label"]), frames[:, 0] if self._image else frames
 
   def embedded(self, embed: Callable, key: str, batch: int,
                change: Callable | None = None) -> tuple[Labelled, dict]:

@@ -6,7 +6,7 @@ views=dict(...), args=dict(...))`; `data` without a name is the run's own data s
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,19 @@ def make_all(config) -> tuple[dict[str, Any], dict[str, str]]:
   if not found:
     raise ConfigError(f"nothing to evaluate on: {'; '.join(skipped.values())}")
   return found, skipped
+
+
+def check_same_classes(found: Mapping[str, Any], classes: Sequence[str]) -> None:
+  """Raises ConfigError where a classifier is judged by classes that it wasn't trained to tell."""
+  for name, evaluation in found.items():
+    other = list(evaluation.datasets[0].classes)
+    if isinstance(evaluation, Classification) and other != list(classes):
+      k = next((i for i, (a, b) in enumerate(zip(classes, other, strict=False)) if a != b),
+               min(len(classes), len(other)))
+      raise ConfigError(
+          f"evals.{name}.data: its {len(other)} classes are not the {len(classes)} that the run "
+          f"was trained to tell; number {k} is {(*other, 'none')[k]!r}, not "
+          f"{(*classes, 'none')[k]!r}")
 
 
 def _without_folder(settings) -> bool:
@@ -117,9 +130,8 @@ class LabelledVideos:
 
   def thumbnails(self, ids) -> dict[str, np.ndarray]:
     """A frame of each video, uint8 [H, W, 3]."""
-    wanted = set(ids)
     return {id_: x[len(x) // 2] if x.ndim == 4 else x[len(x) // 2, x.shape[1] // 2]
-            for views in self._views.values() for id_, _, x in views if id_ in wanted}
+            for views in self._views.values() for id_, _, x in views.only(set(ids))}
 
 
 class Instances(LabelledVideos):

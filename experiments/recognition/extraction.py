@@ -7,7 +7,7 @@ import numpy as np
 from data_pipelines import media, sample
 from data_pipelines.augment import recipes
 from data_pipelines.records import Record
-from experiments import feature_folder
+from experiments import cli, feature_folder
 from experiments.recognition.data import INPUTS
 
 FPS = 1.0  # frames a second of video, for a model of pictures
@@ -41,7 +41,8 @@ def extract(embed: Callable, videos: Sequence[Record], output: str, config, *, k
   what = f"frame, {FPS:g} a second" if takes == "image" else f"clip of {views.frames} frames"
   about = (f"features [T, D] in one .npy a video: a row for each {what}; seconds says where it "
            "begins")
-  settings = {**origin, "size": side, "output": key, "views": views.name}
+  settings = {**origin, "size": side, "output": key, "views": views.name,
+              "config": cli.digest(config)}
   return feature_folder.write(describe, videos, output, dtype="float32", settings=settings,
                               about=about, progress=progress)
 

@@ -7,11 +7,12 @@ linear classifiers, retrieval), and by tracking with its maps.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
 
+from data_pipelines import encode
 from experiments import clip_runs, inputs, registry
 from experiments.recognition import data, evaluations, extraction
 from experiments.recognition.results import Reports, check_equal, figures, files, numbers, table
@@ -24,6 +25,7 @@ __all__ = ["Evaluation", "Model", "Task", "check_equal", "extract", "figures", "
            "table"]
 
 EXTRACTED = "FOLDER"
+CLASSES = "classes.json"  # that a classifier was trained to tell, in a run's folder
 LEAST = {"embed.batch": 1, "data.memory": 0}
 EMBED, MAP, BACKBONE = "embed.jaxexport", "map.jaxexport", "backbone.safetensors"
 
@@ -72,6 +74,27 @@ class Model(clip_runs.Model):
     return {"frames": jax.ShapeDtypeStruct((rows, *data.shape(self.config.views)), np.uint8),
             "label": jax.ShapeDtypeStruct((rows,), np.int32),
             "record": jax.ShapeDtypeStruct((rows,), np.int32)}
+
+  def check(self) -> None:
+    """Raises ConfigError where training or its evaluation could not be, before any video is read.
+
+    What a model gives is asked of shapes alone.
+    """
+    super().check()
+    one = jax.ShapeDtypeStruct((1, *data.input_shape(self.config.views)), np.uint8)
+    try:
+      out = jax.eval_shape(lambda key, batch, x: self._apply({self.takes: x}, *self.method.init(
+          key, batch)), jax.random.key(0), self.batch(self.config.train.batch), one)
+    except (TypeError, ValueError) as e:
+      raise ConfigError(f"method.name={self.config.method.name!r} with views.name="
+                        f"{self.config.views.name!r}: {e}") from e
+    if self.key not in out:
+      raise ConfigError(f"method.name={self.config.method.name!r} gives {', '.join(sorted(out))}, "
+                        f"but no {self.key!r}, which views.name={self.config.views.name!r} is for")
+    for name, evaluation in self.config.evals.items():
+      if evaluation.name == "tracking" and not self.method.dense:
+        raise ConfigError(f"evals.{name}: method.name={self.config.method.name!r} has no maps to "
+                          "track by; leave it out of evals")
 
   def live(self, state) -> Row:
     """The model at `state`."""
@@ -140,10 +163,14 @@ class Evaluation:
   def __init__(self, model: Model, workdir: pathlib.Path):
     self.model, self.config = model, model.config
     self.trained_on = json.loads((workdir / "config.json").read_text())["data"]["name"]
-    self._prepare()
+    file = workdir / CLASSES
+    self._prepare(json.loads(file.read_text()) if file.is_file() else None)
 
-  def _prepare(self) -> None:
+  def _prepare(self, classes: Sequence[str] | None) -> None:
+    """`classes`: names of those that the model was trained to tell, None where it wasn't."""
     self.evaluations, self.skipped = evaluations.make_all(self.config)
+    if classes is not None:
+      evaluations.check_same_classes(self.evaluations, classes)
 
   @property
   def missing(self) -> tuple[str, ...]:
@@ -180,13 +207,18 @@ class Task(Evaluation):
   def __init__(self, model: Model, workdir: pathlib.Path):
     self.model, self.config, self.trained_on = model, model.config, ""
     self._training = clip_runs.Training(self.config, workdir)
+    self._classes = None
     if self._training.train_data:
       data.check_classes(self._training.train_data, self.config, "data")
-    self._prepare()
+      if "classes" in self.config.method.args:
+        self._classes = list(self._training.train_data.classes)
+    self._prepare(self._classes)
 
   def save(self, workdir: pathlib.Path) -> None:
     """Writes what the run's other modes need besides config and checkpoints."""
     self._training.save(workdir)
+    if self._classes is not None:
+      encode.write_atomic(workdir / CLASSES, json.dumps(self._classes, indent=1).encode())
 
   def batches(self, first_step: int = 0) -> Iterator:
     """This process's training batches from a step on."""
