@@ -48,8 +48,9 @@ def get_config(preset: str = "") -> ml_collections.ConfigDict:
 def base() -> ml_collections.ConfigDict:
   """What all presets share.
 
-  The paper's values could be had in part only; the others are its relatives' or ours (provico
-  spec 2 and 10 mark which).
+  Of the paper's values beta = 1e-4 and ten clips a video for retrieval could be had; the others are
+  conventions of its relatives (views, augmentation, schedule, rate) or ours (clips a video, batch,
+  epochs, samples, dimensions, tau, lam, both match_ values, clip).
   """
   c = ml_collections.ConfigDict()
   c.workflow = "recognition"
@@ -149,7 +150,7 @@ def folder(c: ml_collections.ConfigDict) -> None:
 
 
 def kinetics(c: ml_collections.ConfigDict) -> None:
-  """The paper's main result: Kinetics-400, 200 epochs of batches of 128 videos of 4 clips."""
+  """In the form of the paper's main result: Kinetics-400, 200 epochs of batches of 128 videos."""
   c.data.update(name="kinetics400", root=config_dict.placeholder(str), split="train",
                 allow_missing=True)
   _retrieval(c, "ucf101", name="ucf101")
