@@ -60,7 +60,8 @@ def run(request, cache, server, tmp_path_factory):
   return request.param, workdir, result.out
 
 
-def test_the_table_holds_what_results_hold(run):
+def check_table(run):
+  """The table holds what results.json holds."""
   name, workdir, text = run
   title, found = RUNS[name][0], harness.rows(workdir)
   assert list(found) == ["pixels alone", f"untrained {title}", f"trained {title}"]
@@ -83,7 +84,7 @@ def test_the_table_holds_what_results_hold(run):
   assert "The exported model was evaluated as well: the same features" in text
 
 
-def test_pictures_are_drawn(run):
+def check_pictures(run):
   name, workdir, _ = run
   pages = {"cycle_contrast": ["retrieval.png"],
            "provico": ["motion.png", "motion_corruption.png", "retrieval.png"]}[name]
@@ -93,7 +94,8 @@ def test_pictures_are_drawn(run):
     assert any((workdir / "tracks").rglob("*.txt"))
 
 
-def test_the_export_gives_the_table_again(run, server):
+def check_export(run, server):
+  """The export gives the table again."""
   name, workdir, text = run
   result = server.run("--mode=eval", f"--workdir={workdir}",
                       f"--exported={workdir}/export/embed.jaxexport")
@@ -101,7 +103,8 @@ def test_the_export_gives_the_table_again(run, server):
   assert cells(result.out, "exported model") == cells(text, f"trained {RUNS[name][0]}")
 
 
-def test_exports_take_inputs_of_any_size(run):
+def check_inputs(run):
+  """Exports take inputs of any size."""
   name, workdir, _ = run
   takes, shape = {"cycle_contrast": ("image", (2, 20, 28, 3)),
                   "provico": ("clip", (2, 2, 16, 32, 3))}[name]
@@ -111,6 +114,14 @@ def test_exports_take_inputs_of_any_size(run):
   assert {len(v) for v in out.values()} == {2}
   assert ({"features"} if takes == "image" else {"video", "mean", "logvar"}) <= out.keys()
   assert (workdir / "export" / "map.jaxexport").is_file() == (takes == "image")
+
+
+def test_a_run_from_training_to_its_export(run, server):
+  """In one test: the run is made by the process that runs it, and by no other."""
+  check_table(run)
+  check_pictures(run)
+  check_export(run, server)
+  check_inputs(run)
 
 
 @dear
