@@ -40,9 +40,12 @@ def data_root() -> pathlib.Path:
   return pathlib.Path(os.environ.get("VSSL_DATA", ROOT.parent / "shared" / "data"))
 
 
-# Dear tests of what changes seldom: a network against another library's whole training, and a
-# kernel for GPUs in an interpreter. VSSL_SLOW=1 runs them, and so does a folder in VSSL_GOLDEN.
-DEAR = frozenset({"tests/golden/test_resnet.py", "tests/ops/test_window_attention_gpu.py"})
+# Dear tests of what changes seldom: networks against other libraries' whole training, a tracker
+# over whole sequences, a kernel for GPUs in an interpreter. VSSL_SLOW=1 runs them, and so does a
+# folder in VSSL_GOLDEN.
+DEAR = frozenset(f"tests/{name}.py" for name in (
+    "benchmarks/test_probabilistic", "golden/test_cycle_contrast_tracking", "golden/test_resnet",
+    "models/test_resnet3d", "ops/test_window_attention_gpu"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
