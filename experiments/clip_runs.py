@@ -1,5 +1,6 @@
 """What runs have in common that learn from views of videos as they read them."""
 
+import abc
 import inspect
 import pathlib
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ TITLES = {"corrflow": "CorrFlow", "cycle_contrast": "CycleContrast", "provico": 
           "simclr": "SimCLR"}  # method -> what it is called in a table, if not by its name
 
 
-class Model:
+class Model(abc.ABC):
   """The model of a config, without any data; workflows add what is particular to them.
 
   Attributes:
@@ -48,9 +49,9 @@ class Model:
     self.title = TITLES.get(config.method.name, config.method.name)
     self.tx = optim.make(steps=steps, batch=config.train.batch, **config.optim)
 
+  @abc.abstractmethod
   def batch(self, rows: int):
     """An abstract batch."""
-    raise NotImplementedError
 
   def check(self) -> None:
     """Raises ConfigError where training could not begin, before any video is read."""

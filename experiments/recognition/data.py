@@ -139,19 +139,18 @@ class Views:
     if not by_label and config.clips * config.crops < 2:
       raise ConfigError(f"{key}.clips={config.clips}: a video needs two views or more to find "
                         "itself by")
-    labels = [record.label if by_label else i for i, record in enumerate(dataset.records)]
-    known = [i for i, label in enumerate(labels) if label >= 0]
+    known = [record for record in dataset.records if record.label >= 0] if by_label else [
+        dataclasses.replace(record, label=i) for i, record in enumerate(dataset.records)]
     if not known:
       raise NoLabels(f"{key}: no video of {dataset.name} {dataset.split} has a label")
-    self.skipped, self.bad = len(labels) - len(known), BadVideos(log.write)
-    self.dataset = dataclasses.replace(dataset, records=[
-        dataclasses.replace(dataset.records[i], label=labels[i]) for i in known])
+    self.skipped, self.bad = len(dataset.records) - len(known), BadVideos(log.write)
+    self.dataset = dataclasses.replace(dataset, records=known)
     choose = functools.partial(sample.clips, n_clips=config.clips, n_frames=config.frames,
                                stride=config.stride, fps=config.fps or None, short="hold")
     transform = (recipes.side_views(side, short_side=short, n=config.crops) if config.crops > 1
                  else recipes.centre_view(side, short_side=short))
-    self._read, self._crops, self._kept = clips.Reader(choose, transform, short), config.crops, []
-    rows = len(known) * config.clips * max(1, config.crops)
+    self._read, self._kept = clips.Reader(choose, transform, short), []
+    rows = len(known) * config.clips * config.crops
     self._keep = rows * config.frames * side**2 * 3 <= KEPT
     self._image = image
 

@@ -101,7 +101,7 @@ class LabelledVideos:
   def _what(self) -> str:
     v = self._settings.views
     what = "frames" if v.frames == 1 else f"clips of {v.frames} frames"
-    return f"{v.clips * max(1, v.crops)} {what}"
+    return f"{v.clips * v.crops} {what}"
 
   @property
   def bad(self) -> set[str]:
@@ -185,7 +185,7 @@ class Uncertainty(LabelledVideos):
     args, worse = self._settings.args, {}
     if "logvar" in test[1]:
       worse = {kind: {float(s): measures.distributions(self._views["test"].embedded(
-          row.embed, key, batch, _corruption(kind, s))) for s in strengths}
+          row.embed, key, batch, _corruption(kind, s)) if s else test) for s in strengths}
                for kind, strengths in args.get("corruptions", {}).items()}
     return measures.by_uncertainty(measures.distributions(train), measures.distributions(test),
                                    list(dict.fromkeys(test[0].videos.tolist())), worse, args)
