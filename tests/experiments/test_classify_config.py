@@ -108,3 +108,45 @@ def test_a_row_without_a_classifier_has_dashes():
                                                   ["trained", "100.0", "100.0"]]
   gains = tables.gains({"pixels": none.items, "first": some.items, "trained": some.items})
   assert len(gains) == 1 and gains[0].startswith("trained against first: top-1 +0.0")
+
+
+def test_a_classifier_is_judged_by_its_own_classes():
+  def judged(*classes):
+    found = object.__new__(evaluations.Classification)
+    found.datasets = (Dataset("some", "test", [], classes),)
+    return {"top1": found}
+
+  evaluations.check_same_classes(judged("a", "b"), ["a", "b"])
+  for other, words in ((("a", "c"), r"number 1 is 'c', not 'b'"),
+                       (("a",), r"its 1 classes are not the 2 .* number 1 is 'none', not 'b'"),
+                       (("a", "b", "c"), r"number 2 is 'c', not 'none'")):
+    with pytest.raises(ConfigError, match=rf"evals\.top1\.data: .*{words}"):
+      evaluations.check_same_classes(judged(*other), ["a", "b"])
+
+
+def test_what_a_model_cant_give_is_told_before_training():
+  config = classify.get_config("imagenet_linear")
+  config.method.args.backbone = "r3d_18"  # takes clips alone
+  with pytest.raises(ConfigError, match=r"method\.name='classifier' with views\.name='pictures'"):
+    recognition.Model(config, parallel.mesh(jax.devices()[:1])).check()
+  config = classify.get_config("")
+  config.evals.tracks = dict(name="tracking")
+  with pytest.raises(ConfigError, match=r"evals\.tracks: method\.name='classifier' has no maps"):
+    recognition.Model(config, parallel.mesh(jax.devices()[:1])).check()
+
+
+@pytest.mark.parametrize("changes", [dict(frames=4), dict(size=24)])
+def test_test_clips_are_such_as_exports_take(changes):
+  config = classify.get_config("")
+  settings = config.evals.top1.views
+  settings.update(changes)
+  records = Dataset("some", "test", [Record("a", "a.mp4", label=0)], ("a",))
+  with pytest.raises(ConfigError, match=r"evals\.top1\.views\.frames=\d+ should be"):
+    data.Views(records, settings, config.views, "evals.top1.views")
+
+
+def test_a_config_of_before_is_told():
+  config = classify.get_config("")
+  del config.data["memory"]
+  with pytest.raises(ConfigError, match=r"the config has no data\.memory: .* older version"):
+    recognition.Model(config, parallel.mesh(jax.devices()[:1]))
