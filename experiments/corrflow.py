@@ -121,13 +121,17 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   c.method.args.update(width=16, blocks=1)
   c.optim.update(learning_rate=2e-3, schedule="cosine")
   c.train.update(steps=1600, batch=4, checkpoint_every=400)
-  c.evals.masks = segmentation(split="eval", protocol="corrflow", shots=True)
-  c.evals.unsteady = segmentation(split="eval", protocol="corrflow", shots=True, flicker=0.3,
-                                  n_train_families=0, n_background=0,
-                                  about="exposure and white balance change in every frame")
+  held_out = dict(split="eval", shots=True, n_train_families=0, n_background=0)
+  # A standard deviation of the logarithm of each channel's gain, drawn for every frame.
+  for name, flicker, about in (
+      ("masks", 0.1, "light changes by a tenth from frame to frame"),
+      ("steady", 0.0, "light never changes, so that colours alone tell objects"),
+      ("unsteady", 0.3, "light changes by a third from frame to frame")):
+    c.evals[name] = segmentation(protocol="corrflow", flicker=flicker, about=about, **held_out)
   # Twice the frames' size: at their own a cell is wider than what counts as near.
-  c.evals.points = keypoints(split="eval", protocol="corrflow", size=192, shots=True,
-                             changes=PAPER | dict(feedback="soft"))
+  c.evals.points = keypoints(protocol="corrflow", size=192, flicker=0.1,
+                             about="light changes by a tenth from frame to frame",
+                             changes=PAPER | dict(feedback="soft"), **held_out)
 
 
 def folder(c: ml_collections.ConfigDict) -> None:
