@@ -123,15 +123,13 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   c.train.update(steps=1600, batch=4, checkpoint_every=400)
   held_out = dict(split="eval", shots=True, n_train_families=0, n_background=0)
   # A standard deviation of the logarithm of each channel's gain, drawn for every frame.
-  for name, flicker, about in (
-      ("masks", 0.1, "light changes by a tenth from frame to frame"),
-      ("steady", 0.0, "light never changes, so that colours alone tell objects"),
-      ("unsteady", 0.3, "light changes by a third from frame to frame")):
-    c.evals[name] = segmentation(protocol="corrflow", flicker=flicker, about=about, **held_out)
+  unsteady = dict(flicker=0.1, about="light changes by a tenth from frame to frame")
+  c.evals.masks = segmentation(protocol="corrflow", **held_out, **unsteady)
+  c.evals.steady = segmentation(protocol="corrflow", **held_out,
+                                about="light never changes: colours alone tell objects")
   # Twice the frames' size: at their own a cell is wider than what counts as near.
-  c.evals.points = keypoints(protocol="corrflow", size=192, flicker=0.1,
-                             about="light changes by a tenth from frame to frame",
-                             changes=PAPER | dict(feedback="soft"), **held_out)
+  c.evals.points = keypoints(protocol="corrflow", size=192, **held_out, **unsteady,
+                             changes=PAPER | dict(feedback="soft"))
 
 
 def folder(c: ml_collections.ConfigDict) -> None:
