@@ -109,7 +109,7 @@ class Reader:
     return rows.reshape(np.atleast_2d(chosen).shape), frames
 
 
-def training(dataset: Dataset, read: Callable, *, seed: int) -> grain.MapDataset:
+def training(dataset: Dataset, read: Callable, *, seed: int, times: int = 1) -> grain.MapDataset:
   """Training examples as an infinite random-access data set, for `batches`.
 
   Every record comes once an epoch, in a new order each; epochs run on into each other. In place of
@@ -117,6 +117,7 @@ def training(dataset: Dataset, read: Callable, *, seed: int) -> grain.MapDataset
 
   Args:
     read: `(record, rng)` -> dict of arrays, a `Reader` or another function; raises `VideoError`.
+    times: that every record comes in an epoch.
 
   Raises:
     DataError: the data set is empty; when read: a hundred records in a row can't be read.
@@ -126,7 +127,7 @@ def training(dataset: Dataset, read: Callable, *, seed: int) -> grain.MapDataset
     raise DataError(f"{dataset.name} {dataset.split}: no records")
 
   def example(i: int, rng: np.random.Generator) -> dict[str, Any]:
-    problems = []
+    problems, i = [], i % len(records)
     for _ in range(TRIES):
       record = records[i]
       try:
@@ -139,7 +140,7 @@ def training(dataset: Dataset, read: Callable, *, seed: int) -> grain.MapDataset
     raise DataError(f"{dataset.name} {dataset.split}: {TRIES} records in a row can't be read, "
                     f"first:{reasons}")
 
-  order = grain.MapDataset.range(len(records)).seed(seed).shuffle().repeat(None)
+  order = grain.MapDataset.range(times * len(records)).seed(seed).shuffle().repeat(None)
   return order.random_map(example)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 INTERPOLATIONS = ("linear", "cubic", "area", "nearest", "lanczos")  # OpenCV's, no antialias
 SEARCH, EXEMPLAR = 255, 120
 STRETCH, SHIFTED, KEPT = 0.05, 247, 239
+MOST_SHIFT, MOST_ZOOM = 0.5, 0.4  # of the noise: the centre stays in the box
 
 
 def square(image: np.ndarray, box: np.ndarray, rng: np.random.Generator, *, out: int = SEARCH,
@@ -25,14 +26,50 @@ def square(image: np.ndarray, box: np.ndarray, rng: np.random.Generator, *, out:
   Returns:
     uint8 [out, out, 3].
   """
-  left, top, w, h = np.asarray(box, np.float64)
-  margin = (w + h) / 2
-  side = np.sqrt((w + margin) * (h + margin)) * out / exemplar
-  side = max(round(side), 2)
-  centre = np.array([top + (h - 1) / 2, left + (w - 1) / 2])
-  corner = np.rint(centre - (side - 1) / 2).astype(int)
+  side = _side(box, out, exemplar)
+  corner = np.rint(_centre(box) - (side - 1) / 2).astype(int)
   cut = padded(image, corner, side, image.mean((0, 1)))
   return resize(cut, out, str(rng.choice(INTERPOLATIONS)))
+
+
+def _side(box: np.ndarray, out: int, exemplar: int) -> int:
+  w, h = np.asarray(box, np.float64)[2:]
+  margin = (w + h) / 2
+  return max(round(np.sqrt((w + margin) * (h + margin)) * out / exemplar), 2)
+
+
+def _centre(box: np.ndarray) -> np.ndarray:
+  """(y, x)."""
+  left, top, w, h = np.asarray(box, np.float64)
+  return np.array([top + (h - 1) / 2, left + (w - 1) / 2])
+
+
+def jittered(box: np.ndarray, rng: np.random.Generator, shift: float, zoom: float) -> np.ndarray:
+  """A box beside the target's, as a tracker's guess is: moved and scaled by Laplace noise.
+
+  The centre moves by up to half of the box's sides, and each side is multiplied by 0.6 to 1.4;
+  beyond that the noise is clipped.
+
+  Args:
+    box: [4] left, top, width, height.
+    shift: scale of the noise of the centre, in sides.
+    zoom: scale of the noise that is added to 1 and multiplies the sides.
+
+  Returns:
+    float64 [4].
+  """
+  sides = np.asarray(box, np.float64)[2:]
+  moved = np.clip(rng.laplace(0, shift, 2), -MOST_SHIFT, MOST_SHIFT) * sides
+  larger = (1 + np.clip(rng.laplace(0, zoom, 2), -MOST_ZOOM, MOST_ZOOM)) * sides
+  centre = _centre(box)[::-1] + moved
+  return np.concatenate([centre - (larger - 1) / 2, larger])
+
+
+def offset(target: np.ndarray, box: np.ndarray, *, out: int = SEARCH,
+           exemplar: int = EXEMPLAR) -> np.ndarray:
+  """Where the target is in `square(image, box)`: float32 [2] (y, x), pixels from the middle."""
+  shift = _centre(target) - _centre(box)
+  return (shift * out / _side(box, out, exemplar)).astype(np.float32)
 
 
 def augmented(crop: np.ndarray, rng: np.random.Generator, keep: int | None = None) -> np.ndarray:

@@ -56,13 +56,20 @@ class Pairs:
   `exemplar` is uint8 [120, 120, 3], of the earlier picture, and `search` uint8 [239, 239, 3]. Both
   have the target in the middle, but for a random shift of up to 4 pixels.
 
+  With noise the search is cut around a box beside the target's, as a tracker does that goes by its
+  last guess, and "offset", float32 [2], tells how many pixels (y, x) from the middle the target is,
+  but for that shift. The exemplar, whose box a tracker is given, stays.
+
   Attributes:
     exemplar: pixels a side of the exemplar.
     gap: least and largest number of pictures from one to the other.
+    shift, zoom: scales of Laplace noise, see `tracking_crops.jittered`; without any if both are 0.
   """
 
   exemplar: int = tracking_crops.EXEMPLAR
   gap: tuple[int, int] = (1, 99)
+  shift: float = 0.0
+  zoom: float = 0.0
 
   def __call__(self, record: Record, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Raises `VideoError` where there are no two usable pictures, so that another one is read."""
@@ -79,7 +86,13 @@ class Pairs:
       times = media.times[first:stop] - media.times[first]
       chosen = sample.pair(times, self.gap, among=kept, rng=rng)
       frames = media.frames(first + chosen)
+    first, target = boxes[chosen]
+    noisy = self.shift > 0 or self.zoom > 0
+    box = tracking_crops.jittered(target, rng, self.shift, self.zoom) if noisy else target
     crops = [tracking_crops.square(frame, box, rng, exemplar=self.exemplar)
-             for frame, box in zip(frames, boxes[chosen], strict=True)]
-    return {"exemplar": tracking_crops.augmented(crops[0], rng, self.exemplar),
+             for frame, box in zip(frames, (first, box), strict=True)]
+    pair = {"exemplar": tracking_crops.augmented(crops[0], rng, self.exemplar),
             "search": tracking_crops.augmented(crops[1], rng)}
+    if noisy:
+      pair["offset"] = tracking_crops.offset(target, box, exemplar=self.exemplar)
+    return pair

@@ -138,7 +138,8 @@ def _make_absolute(config) -> None:
   """Lets a run be evaluated from any folder."""
   places = [(config.get(group, {}), key) for group, key in (name.split(".") for name in PATHS)]
   for evaluation in config.get("evals", {}).values():
-    places += [(part.get("data", {}), "root") for part in (evaluation, evaluation.get("head", {}))]
+    head = evaluation.get("head", {})
+    places += [(part.get("data", {}), "root") for part in (evaluation, head)] + [(head, "weights")]
   for group, key in places:
     if group.get(key):
       group[key] = os.path.abspath(os.path.expanduser(group[key]))

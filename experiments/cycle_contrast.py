@@ -13,6 +13,9 @@ MoCo, the baseline: --config.method.args.cycle=0 --config.method.args.positives=
 
 or :ucf101, :otb, :got10k. The authors' checkpoints, MoCo's and torchvision's:
 --config.method.weights=FILE, and --config.train.steps=0 to evaluate and export them as they are.
+Tracking with SiamFC's head of such a checkpoint (VFS's, VINCE's) instead of one that is trained:
+--config.evals.released.head.weights=FILE; training it as VINCE does: evals.vince of :otb, or
+`tracking(..., head=VINCE)`.
 
   python -m experiments.sweep --config=experiments/cycle_contrast.py [--sweep=terms] [--seeds=3]
 
@@ -80,21 +83,39 @@ def labelled(evaluator: str, train: str, test: str, *, name: str = "", views=Non
               | (views or {}), args=args or {})
 
 
+# VINCE's own training of SiamFC's head (the last lines of cycle_contrast spec 6.2). What isn't told
+# there is a choice of ours: that the loss is the balanced one, and that a mask 5 cells wide is what
+# lies within 2 cells, counted as |dx| + |dy| (both as in VINCE's code, which is without the noise);
+# that only the search's box is noisy; and the noise's scales, those of GOTURN's Laplace noise.
+VINCE = dict(channels=256, scale=1e-3, loss="balanced", radius=16.0, epochs=40, steps=5000,
+             pairs=25, batch=256, learning_rate=0.01, drops=(10, 20, 30), shift=1 / 5, zoom=1 / 15)
+
+
 def tracking(test: str, *, train: str = "", name: str = "", benchmark: str = "otb",
-             matcher: str = "ridge", protocol: str = "corrected", changes=None, head_options=None,
-             **options) -> dict:
+             matcher: str = "ridge", protocol: str = "corrected", changes=None, head=None,
+             head_options=None, **options) -> dict:
   """An evaluation by tracking.
 
   With the "siamese" matcher SiamFC's head is trained on tracks of the part `train` first
-  (cycle_contrast spec 6.2), of another data set where `head.data` names one; "ridge" needs no
-  training.
+  (cycle_contrast spec 6.2), of another data set where `head.data` names one, or read from the file
+  `head.weights`; "ridge" needs neither.
+
+  Args:
+    head: settings of the head and its training that differ, for example `VINCE`.
+    head_options: of the data set `head.data`.
   """
   return dict(name="tracking", data=dict(name=name, root="", train=train, test=test, **options),
               args=dict(benchmark=benchmark, matcher=matcher, protocol=protocol,
                         changes=changes or {}),
-              head=dict(channels=0, scale=0.0,  # 0 for the backbone's, see models.siamfc.HEADS
-                        loss="focal", epochs=50, pairs=1, batch=8, learning_rate=1e-3, final=1e-5,
-                        data=dict(name="", root="", **(head_options or {}))))
+              head=dict(weights="",  # a checkpoint with a trained head, see vssl_jax/convert/siamfc
+                        channels=0, scale=0.0,  # 0 for the backbone's, see models.siamfc.HEADS
+                        loss="focal", radius=16.0,  # pixels around the target that are positive
+                        epochs=50, pairs=1,  # of a sequence in an epoch
+                        steps=0,  # of an epoch; 0 for as many as the pairs make
+                        batch=8, learning_rate=1e-3, final=1e-5,
+                        drops=(),  # epochs after which the rate falls to a tenth, not to `final`
+                        shift=0.0, zoom=0.0,  # Laplace noise of the search's box, in its sides
+                        data=dict(name="", root="", **(head_options or {}))) | (head or {}))
 
 
 def embedded(c: ml_collections.ConfigDict) -> None:
@@ -168,13 +189,16 @@ def ucf101(c: ml_collections.ConfigDict) -> None:
 def otb(c: ml_collections.ConfigDict) -> None:
   """OTB-100, to evaluate on: without training, and by SiamFC, released and corrected.
 
-  Its head is trained on GOT-10k, `--config.evals.released.head.data.root`, which both share.
+  Its head is trained on GOT-10k, `--config.evals.released.head.data.root`, which both share. The
+  same with the head trained as VINCE does, on a hundred times as many pairs, waits for
+  `--config.evals.vince.head.data.root`.
   """
   c.data.update(name="otb", root=config_dict.placeholder(str), allow_missing=True)
   c.evals.ridge = tracking("otb100")
-  for name in ("released", "corrected"):
+  for name, protocol, head in (("released", "released", {}), ("corrected", "corrected", {}),
+                               ("vince", "corrected", VINCE)):
     c.evals[name] = tracking(c.evals.ridge.data.test, train="train", matcher="siamese",
-                             protocol=name, head_options=dict(allow_missing=True))
+                             protocol=protocol, head=head, head_options=dict(allow_missing=True))
     c.evals[name].head.data.name = "got10k"
   c.evals.corrected.head.data.root = c.evals.released.head.data.get_ref("root")
 

@@ -1,4 +1,4 @@
-"""Training of SiamFC's head on any frozen backbone, and its use (cycle_contrast spec 6.2).
+"""SiamFC's head on any frozen backbone, trained or read, and its use (cycle_contrast spec 6.2).
 
     pairs = clips.batches(clips.training(got10k.read(root), Pairs(), seed=0), batch=8)
     method = siamfc.make(channels=512)
@@ -8,13 +8,14 @@
 `features` is a host function from `{"image": uint8 [B, H, W, 3]}` to `{"features": [B, h, w, D]}`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from vssl_jax import optim, parallel, train
+from vssl_jax.convert import siamfc as convert
 from vssl_jax.log import check_finite
 from vssl_jax.types import ConfigError, Method, PyTree
 
@@ -37,16 +38,19 @@ class Trained(NamedTuple):
 
 def train_head(method: Method, features: Features, pairs: Iterable[Mapping[str, np.ndarray]], *,
                steps_per_epoch: int, epochs: int = 50, learning_rate: float = 1e-3,
-               final: float = 1e-5, seed: int = 0, mesh=None) -> Trained:
+               final: float = 1e-5, drops: Sequence[int] = (), seed: int = 0,
+               mesh=None) -> Trained:
   """Trains with Adam, whose rate falls by equal ratios from epoch to epoch; nothing is saved.
 
   Args:
     method: of `methods.siamfc`.
     features: the frozen backbone; it is asked once for the exemplars and once for the searches of
       a batch.
-    pairs: batches of `{"exemplar": uint8 [B, h, w, 3], "search": uint8 [B, H, W, 3]}`, at least
-      `epochs * steps_per_epoch`; what else is in them is left out.
+    pairs: batches of `{"exemplar": uint8 [B, h, w, 3], "search": uint8 [B, H, W, 3]}`, and perhaps
+      `"offset": float32 [B, 2]`, at least `epochs * steps_per_epoch`; what else is in them is left
+      out.
     final: the rate that one more epoch would have.
+    drops: numbers of epochs after which the rate falls to a tenth, instead of falling to `final`.
     seed: of the first parameters; the same seed and batches give the same head.
     mesh: of devices; all of them if None.
 
@@ -57,14 +61,17 @@ def train_head(method: Method, features: Features, pairs: Iterable[Mapping[str, 
   if steps < 1:
     raise ConfigError(f"epochs={epochs} of steps_per_epoch={steps_per_epoch}: nothing to train")
   mesh = parallel.mesh() if mesh is None else mesh
-  tx = optim.make(steps=steps, learning_rate=learning_rate, schedule="exponential", final=final,
-                  steps_per_update=steps_per_epoch, weight_decay=0.0)
+  schedule = dict(schedule="exponential", final=final) if not drops else dict(
+      schedule="milestones", milestones=[n * steps_per_epoch for n in drops])
+  tx = optim.make(steps=steps, learning_rate=learning_rate, steps_per_update=steps_per_epoch,
+                  weight_decay=0.0, **schedule)
   step, state, rows, pairs = train.make_step(method, tx, mesh), None, [], iter(pairs)
   for i in range(steps):
     batch = next(pairs, None)
     if batch is None:
       raise ConfigError(f"the pairs end after {i} batches of {steps}; give an endless iterator")
     maps = {k: features({"image": batch[k]})["features"] for k in ("exemplar", "search")}
+    maps |= {"offset": batch["offset"]} if "offset" in batch else {}
     if state is None:
       parallel.check_batch(len(maps["search"]), mesh, "pairs' batch")
       state = train.init_state(method, tx, maps, seed, mesh)
@@ -75,6 +82,38 @@ def train_head(method: Method, features: Features, pairs: Iterable[Mapping[str, 
       check_finite(i + 1, float(rows[-1]["loss"]))
   return Trained(jax.device_get(state.params), *(np.array([float(row[k]) for row in rows])
                                                  for k in ("loss", "centred")))
+
+
+def load(path: str, key: str):
+  """A head that others have trained, as `convert.siamfc` reads it.
+
+  Args:
+    key: of the setting that names the file, for errors.
+
+  Raises:
+    ConfigError: no such file, or no head in it.
+  """
+  try:
+    return convert.load(path)
+  except FileNotFoundError as e:
+    raise ConfigError(f"{key}={path}: no such file; name a checkpoint with SiamFC's head, or \"\" "
+                      "to train one") from e
+  except OSError as e:
+    raise ConfigError(f"{key}={path}: {e.strerror}") from e
+  except ValueError as e:
+    raise ConfigError(f"{key}={path}: {str(e).removeprefix(f'{path}: ')}") from e
+
+
+def checked(features: Features, channels: int, name: str) -> Features:
+  """The backbone, whose maps must have so many channels; `name` is the head's, for the error."""
+  def maps(inputs):
+    found = features(inputs)
+    d = found["features"].shape[-1]
+    if d != channels:
+      raise ConfigError(f"{name}: the head is for maps of {channels} channels, and this model's "
+                        f"have {d}")
+    return found
+  return maps
 
 
 def embed(method: Method, params: PyTree, features: Features) -> Features:

@@ -35,7 +35,8 @@ def make_all(config) -> tuple[dict[str, Any], dict[str, str]]:
     key = f"evals.{name}"
     measures.check(settings.name, key, settings.args)
     if _without_folder(settings.data) or (
-        settings.name == "tracking" and _without_folder(settings.head.data)):
+        settings.name == "tracking" and not settings.head.get("weights")
+        and _without_folder(settings.head.data)):
       part = "data" if _without_folder(settings.data) else "head.data"
       skipped[name] = f"evals.{name}.{part}.root is empty"
       continue
@@ -218,12 +219,19 @@ class Tracking:
     self.datasets = (found,)
     self._tracker = registry.make("vssl_jax.evaluators", "tracking", f"{key}.name", found,
                                   tracks.frames, **settings.args)
-    self._train = self._method = None
+    self._train = self._read = self._method = None
+    head = settings.head
     if settings.args.matcher == "siamese":
-      self._method = _head(settings.head, f"{key}.head", config.method.args.get("backbone", ""))
-      other = settings.head.data.name  # tracks of another data set than those that are followed
-      self._train = _tracks(*((settings.head.data, f"{key}.head.data") if other else (
-          settings.data, f"{key}.data")), config.data, settings.data.train)
+      if head.get("weights"):
+        self._read = tracking_head.load(head.weights, f"{key}.head.weights")
+      self._method = _head(head, f"{key}.head", config.method.args.get("backbone", ""), self._read)
+      other = head.data.name  # tracks of another data set than those that are followed
+      self._train = None if self._read else _tracks(
+          *((head.data, f"{key}.head.data") if other else (settings.data, f"{key}.data")),
+          config.data, settings.data.train)
+    elif head.get("weights"):
+      raise ConfigError(f"{key}.head.weights={head.weights} is for {key}.args.matcher='siamese', "
+                        f"not for {settings.args.matcher!r}")
     still = measures.of_tracks(self._tracker.identity()).shown
     self.about = (f"{len(found.records)} tracks of {found.name}, {found.split}, by a "
                   f"{settings.args.matcher} tracker, protocol {settings.args.protocol}; a box that "
@@ -234,27 +242,40 @@ class Tracking:
     del key, batch, seen
     if row.dense is None:
       raise ConfigError(f"{self._key}: this model has no maps to track by; leave it out of evals")
-    embed = row.dense if self._train is None else self._with_head(row.dense)
+    embed = row.dense if self._method is None else self._with_head(row.dense)
     return measures.of_tracks(self._tracker.report(embed, folder))
 
   def _with_head(self, features):
-    """The maps with SiamFC's head on them, trained on the tracks of the training part."""
-    head, method = self._settings.head, self._method
-    examples = clips.training(self._train, Pairs(), seed=self._config.seed)
+    """The maps with SiamFC's head on them, read or trained on the tracks of the training part."""
+    head, method, seed = self._settings.head, self._method, self._config.seed
+    if self._read:
+      features = tracking_head.checked(features, self._read.settings["features"],
+                                       f"{self._key}.head.weights={head.weights}")
+      return tracking_head.embed(method, self._read.params, features)
+    examples = clips.training(self._train, Pairs(shift=head.shift, zoom=head.zoom), seed=seed,
+                              times=head.pairs)
     trained = tracking_head.train_head(
         method, features, clips.batches(examples, batch=head.batch), epochs=head.epochs,
-        steps_per_epoch=max(1, head.pairs * len(self._train.records) // head.batch),
-        learning_rate=head.learning_rate, final=head.final, seed=self._config.seed)
+        steps_per_epoch=head.steps or max(1, head.pairs * len(self._train.records) // head.batch),
+        learning_rate=head.learning_rate, final=head.final, drops=head.drops, seed=seed)
     return tracking_head.embed(method, trained.params, features)
 
 
-def _head(head, key: str, backbone: str):
-  """SiamFC's head; ConfigError where it can't be made or trained."""
+def _head(head, key: str, backbone: str, read=None):
+  """SiamFC's head, with the channels of one that was `read`; ConfigError where it can't be."""
   channels, scale = models.HEADS.get(backbone, models.HEADS["resnet18"])
+  if read:
+    channels = read.settings["channels"]
+    if head.channels not in (0, channels):
+      raise ConfigError(f"{key}.channels={head.channels}, but that of {key}.weights={head.weights} "
+                        f"has {channels}; 0 takes them from the file")
   try:
-    registry.check_least(head, {"epochs": 1, "batch": 1, "channels": 0, "scale": 0})
+    registry.check_least(head, {"epochs": 1, "batch": 1, "pairs": 1, "steps": 0, "channels": 0,
+                                "scale": 0, "shift": 0, "zoom": 0})
+    if any(n < 1 for n in head.drops):
+      raise ConfigError(f"drops={tuple(head.drops)} must be numbers of epochs, from 1 on")
     return siamfc.make(channels=head.channels or channels, scale=head.scale or scale,
-                       loss=head.loss)
+                       loss=head.loss, radius=head.radius)
   except (ConfigError, TypeError, ValueError) as e:
     raise ConfigError(f"{key}: {e}") from e
 

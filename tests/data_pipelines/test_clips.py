@@ -116,6 +116,14 @@ def test_every_record_comes_once_an_epoch_in_a_new_order_each():
   assert len({tuple(e) for e in epochs}) == 6
 
 
+def test_records_may_come_several_times_an_epoch():
+  examples = clips.training(fakes(), fake, seed=0, times=3)
+  rows = [int(examples[i]["found"]["record"]) for i in range(60)]
+  for epoch in (rows[:30], rows[30:]):
+    assert sorted(epoch) == sorted(3 * list(range(10)))
+    assert len(set(epoch[:10])) < 10  # not one round after another
+
+
 def test_batches_from_disk_hold_the_records_labels_and_frames(dataset):
   for batch in take(4, dataset, read=reader(), batch=3):
     assert batch["frames"].shape[:3] == (3, 2, 4)

@@ -33,6 +33,35 @@ def test_outside_is_the_mean():
   assert (crop[:80, :80] == np.rint(image.mean())).all()
 
 
+def test_the_target_is_where_the_offset_says():
+  box, image, rng = np.array([50, 36, 24, 16]), spot((50, 36, 24, 16)), np.random.default_rng(2)
+  y, x = np.mgrid[:255, :255]
+  for _ in range(10):
+    other = tracking_crops.jittered(box, rng, 0.2, 0.1)
+    crop = tracking_crops.square(image, other, rng)[..., 0] / 255
+    mass = crop * (crop > 0.5)
+    found = np.array([(mass * y).sum(), (mass * x).sum()]) / mass.sum() - 127
+    offset = tracking_crops.offset(box, other)
+    assert offset.dtype == np.float32
+    np.testing.assert_allclose(found, offset, atol=3)  # a pixel of the image is more than two
+  np.testing.assert_array_equal(tracking_crops.offset(box, box), 0)
+
+
+def test_jitter_is_laplaces_and_has_limits():
+  rng, box = np.random.default_rng(0), np.array([10.0, 20, 40, 80])
+  drawn = np.array([tracking_crops.jittered(box, rng, 0.2, 1 / 15) for _ in range(4000)])
+  centre = lambda b: b[..., :2] + (b[..., 2:] - 1) / 2  # noqa: E731
+  shift = (centre(drawn) - centre(box)) / box[2:]
+  zoom = drawn[:, 2:] / box[2:] - 1
+  for noise, scale, most in ((shift, 0.2, 0.5), (zoom, 1 / 15, 0.4)):
+    np.testing.assert_allclose(np.median(np.abs(noise), 0), scale * np.log(2), rtol=0.1)
+    # Half of the values are within b log 2, three quarters within b log 4.
+    np.testing.assert_allclose(np.quantile(np.abs(noise), 0.75, 0), scale * np.log(4), rtol=0.1)
+    np.testing.assert_allclose(np.abs(noise).max(), most)
+    assert abs(np.corrcoef(noise.T)[0, 1]) < 0.05
+  np.testing.assert_allclose(tracking_crops.jittered(box, rng, 0, 0), box)
+
+
 @pytest.mark.parametrize("keep", [None, 120])
 def test_augmentation_keeps_the_middle_nearly(keep):
   crop = np.zeros((255, 255, 3), np.uint8)

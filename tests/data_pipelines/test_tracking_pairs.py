@@ -82,6 +82,23 @@ def test_pairs_of_crops():
     "exemplar"].shape == (127, 127, 3)
 
 
+def test_jittered_pairs_say_where_the_target_is():
+  far = []
+  for seed in range(6):
+    pair = tracking_pairs.Pairs(shift=0.2, zoom=0.05)(sequence(), np.random.default_rng(seed))
+    red = (pair["search"][..., 0] > 150) & (pair["search"][..., 1] < 80)
+    y, x = np.nonzero(red)
+    found = np.array([(v.min() + v.max()) / 2 - 119 for v in (y, x)])
+    # The crop's own shift is up to 4, and a pixel of the picture 2.5.
+    np.testing.assert_allclose(found, pair["offset"], atol=7)
+    far.append(np.abs(found).max())
+    middle = pair["exemplar"][60, 60]
+    assert middle[0] > 200 and middle[1] < 60
+  assert max(far) > 12
+  plain = tracking_pairs.Pairs()(sequence(), np.random.default_rng(0))
+  assert set(plain) == {"exemplar", "search"}
+
+
 def test_boxes_are_of_the_part():
   whole = sequence()
   part = dataclasses.replace(whole, start=0.2, end=0.5,

@@ -7,11 +7,13 @@ import json
 import jax
 import pytest
 
-from experiments import ablation, cycle_contrast, provico
+from experiments import ablation, cli, cycle_contrast, provico
 from experiments.recognition import evaluations, measures
 from experiments.workflows import recognition
 from vssl_jax import parallel
+from vssl_jax.losses.tracking import label_map
 from vssl_jax.methods.provico import PRESETS
+from vssl_jax.models.siamfc import STRIDE
 from vssl_jax.types import ConfigError
 
 FILES = {"cycle_contrast": cycle_contrast, "provico": provico}
@@ -85,8 +87,11 @@ def test_evaluations_read_the_data_sets_they_name(layouts, file, preset):
     config.evals.retrieval.data.holdout = 0.5
   found, skipped = evaluations.make_all(config)
   if preset == "otb":  # SiamFC's head is trained on another data set
-    assert list(skipped) == ["corrected", "released"]
+    assert list(skipped) == ["corrected", "released", "vince"]
     config.evals.released.head.data.root = layouts("got10k")
+    found, skipped = evaluations.make_all(config)
+    assert list(skipped) == ["vince"]  # which is dear
+    config.evals.vince.head.data.root = layouts("got10k")
     found, skipped = evaluations.make_all(config)
   assert list(found) == list(config.evals) and not skipped
   for evaluation in found.values():
@@ -108,6 +113,25 @@ def test_evaluations_on_data_sets_of_their_own(layouts, file, preset, name, root
     config.evals[key].data.allow_missing = True
   found, skipped = evaluations.make_all(config)
   assert set(found) == set(roots) and not skipped
+
+
+def test_a_file_with_a_head_is_made_absolute(monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  config = cycle_contrast.get_config("otb")
+  config.evals.released.head.weights = "head.pth"
+  cli._make_absolute(config)
+  assert config.evals.released.head.weights == str(tmp_path / "head.pth")
+  assert config.evals.corrected.head.weights == ""
+
+
+def test_vinces_head():
+  head = cycle_contrast.get_config("otb").evals.vince.head
+  assert (head.batch, head.epochs, head.steps, head.pairs) == (256, 40, 5000, 25)
+  assert (head.learning_rate, head.drops) == (0.01, (10, 20, 30))
+  assert (head.channels, head.scale) == (256, 1e-3) and head.shift > 0 and head.zoom > 0
+  # A mask 5 cells wide.
+  labels = label_map((17, 17), stride=STRIDE, positive=head.radius)
+  assert int(labels.max(0).sum()) == int(labels.max(1).sum()) == 5
 
 
 @pytest.mark.parametrize("file", FILES)

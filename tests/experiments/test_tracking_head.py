@@ -79,6 +79,28 @@ def test_the_seed_decides_and_the_rate_falls_from_epoch_to_epoch(method, trained
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), one.params, two.params)
 
 
+def test_the_rate_drops_to_a_tenth(method):
+  """As after one of two epochs at equal ratios down to a hundredth."""
+  one, other = (train(method, epochs=2, **how) for how in (
+      dict(drops=(1,)), dict(final=0.05 / 100)))
+  np.testing.assert_array_equal(one.loss, other.loss)
+  never = train(method, epochs=2, drops=(2,))
+  np.testing.assert_array_equal(never.loss[:11], one.loss[:11])
+  assert (never.loss[11:] != one.loss[11:]).any()
+
+
+def moved(tell):
+  """Pairs whose search shows the target 16 pixels lower."""
+  for batch in pairs():
+    offset = {"offset": np.tile(np.float32([16, 0]), (BATCH, 1))} if tell else {}
+    yield {"exemplar": batch["exemplar"], "search": np.roll(batch["search"], 16, 1)} | offset
+
+
+def test_labels_move_with_the_target(method, trained):
+  told, untold = (train(method, epochs=1, batches=moved(tell)) for tell in (True, False))
+  assert told.centred.mean() > untold.centred.mean() + 0.3
+
+
 def test_bad_training(method):
   with pytest.raises(ConfigError, match="end after 1 batches of 10"):
     train(method, epochs=1, batches=itertools.islice(pairs(), 1))

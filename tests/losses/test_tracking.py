@@ -96,6 +96,18 @@ def test_label_map(size, args):
   np.testing.assert_array_equal(got, got[::-1, ::-1])
 
 
+def test_labels_move_with_the_target():
+  offsets = np.array([[0, 0], [8, -16], [-3, 5.5], [400, 0]], np.float32)
+  got = np.asarray(label_map((9, 8), negative=24, offset=offsets))
+  assert got.shape == (4, 9, 8)
+  for labels, offset in zip(got, offsets, strict=True):
+    want = reference.label_map((9, 8), negative=24, offset=offset)
+    np.testing.assert_array_equal(labels, want)
+  np.testing.assert_array_equal(got[0], label_map((9, 8), negative=24))
+  np.testing.assert_array_equal(got[1, 2:, :-3] == 1, got[0, 1:-1, 2:-1] == 1)  # by (1, -2) cells
+  assert not got[3].any()  # beyond the map
+
+
 def test_shapes_are_checked():
   response, labels = draw()
   with pytest.raises(AssertionError):

@@ -41,6 +41,18 @@ def test_the_loss_is_that_of_the_response(made, loss, twin):
   assert metrics["centred"] == np.mean([r[2, 2] == r.max() for r in got])
 
 
+def test_the_target_may_be_elsewhere(made):
+  method, params = made
+  data = batch() | {"offset": np.array([[16, -8], [-4, 8]], np.float32)}
+  value, (_, metrics) = method.loss(params, {}, data, None)
+  got = response(method, params, data)
+  labels = np.stack([reference.label_map((5, 5), offset=o) for o in data["offset"]])
+  np.testing.assert_allclose(value, reference.focal(got, labels), rtol=1e-5)
+  assert abs(value - method.loss(params, {}, batch(), None)[0]) > 1e-4
+  hits = [got[0, 4, 1] == got[0].max(), got[1, 1:3, 3].max() == got[1].max()]
+  assert metrics["centred"] == np.mean(hits)
+
+
 def test_every_parameter_gets_a_gradient(made):
   """But for the search's bias, which adds the same to all cells of a response: nearly."""
   method, params = made
@@ -53,3 +65,5 @@ def test_bad_settings():
     siamfc.make(loss="hinge")
   with pytest.raises(ConfigError, match="channels=0"):
     siamfc.make(channels=0)
+  with pytest.raises(ConfigError, match="radius=0"):
+    siamfc.make(radius=0)

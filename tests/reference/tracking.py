@@ -41,10 +41,11 @@ def got10k(truth, runs, size, cover):
           if i and c > 0 and not any(math.isnan(v) for v in t)]
 
 
-def label_map(size, stride=8, positive=16, negative=0):
+def label_map(size, stride=8, positive=16, negative=0, offset=(0, 0)):
   out = np.zeros(size)
   for y, x in np.ndindex(*size):
-    d = abs(y - (size[0] - 1) / 2) + abs(x - (size[1] - 1) / 2)
+    d = sum(abs(place - (n - 1) / 2 - o / stride)
+            for place, n, o in zip((y, x), size, offset, strict=True))
     out[y, x] = 1 if d <= positive / stride else 0.5 if d < negative / stride else 0
   return out
 

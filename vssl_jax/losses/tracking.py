@@ -9,22 +9,31 @@ import jax.numpy as jnp
 
 
 def label_map(size: tuple[int, int], *, stride: int = 8, positive: float = 16,
-              negative: float = 0) -> jax.Array:
-  """1 near the centre of a response map, 0 elsewhere, 1/2 in between.
+              negative: float = 0, offset=(0.0, 0.0)) -> jax.Array:
+  """1 near the target in a response map, 0 elsewhere, 1/2 in between.
 
   Args:
     size: H, W of the map.
     stride: pixels between its cells.
     positive: cells with |dx| + |dy| up to so many pixels are 1.
     negative: cells that are nearer than so many pixels and not 1 are 1/2, to be ignored.
+    offset: [..., 2] pixels (y, x) from the middle of the map to the target.
 
   Returns:
-    [H, W] float32.
+    [..., H, W] float32.
   """
-  y, x = (jnp.abs(jnp.arange(n) - (n - 1) / 2) for n in size)
-  distance = y[:, None] + x
+  y, x = distances(size, stride=stride, offset=offset)
+  distance = y[..., :, None] + x[..., None, :]
   between = jnp.where(distance < negative / stride, 0.5, 0.0)
   return jnp.where(distance <= positive / stride, 1.0, between)
+
+
+def distances(size: tuple[int, int], *, stride: int = 8,
+              offset=(0.0, 0.0)) -> tuple[jax.Array, jax.Array]:
+  """Cells from rows [..., H] and columns [..., W] to the target; arguments as of `label_map`."""
+  offset = jnp.asarray(offset) / stride
+  y, x = (jnp.abs(jnp.arange(n) - (n - 1) / 2 - offset[..., k, None]) for k, n in enumerate(size))
+  return y, x
 
 
 def focal(response, labels, *, gamma: float = 2.0):

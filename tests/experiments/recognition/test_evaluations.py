@@ -6,8 +6,10 @@ import ml_collections
 import numpy as np
 import pytest
 
+from experiments import cycle_contrast
 from experiments.recognition import data, evaluations
 from experiments.workflows.recognition import Row
+from tests.convert import checkpoints
 from tests.data_pipelines.layouts import procedural as small
 from tests.evaluators import moving
 from tests.experiments.recognition import videos
@@ -41,8 +43,8 @@ def followed(cache, matcher="ridge", **head):
                                  n_background=0, n_queries=0, n_distractors=2, difficulty=0.0),
       args=dict(benchmark="otb", matcher=matcher, protocol="corrected",
                 changes=dict(exemplar=63, search=127)),
-      head=dict(data=dict(name="", root=""), channels=4, scale=0.01, loss="focal", epochs=1,
-                pairs=1, batch=4, learning_rate=0.05, final=0.01) | head))
+      head=cycle_contrast.tracking("")["head"] | dict(
+          channels=4, scale=0.01, epochs=1, batch=4, learning_rate=0.05, final=0.01) | head))
 
 
 def test_a_part_is_read_and_described_once(cache):
@@ -160,9 +162,65 @@ def test_siamfcs_head_is_trained_on_the_training_part(cache, monkeypatch):
   assert set(result.items["success"]) == {r.id for r in tracks.datasets[0].records}
 
 
+def test_vinces_recipe_reaches_the_training(cache, monkeypatch):
+  changes = cycle_contrast.VINCE | dict(batch=2, epochs=2, steps=3, drops=(1,))
+  found, _ = evaluations.make_all(followed(cache, "siamese", **changes))
+  tracks, asked = found["tracks"], {}
+
+  class Stop(Exception):
+    pass
+
+  def train_head(method, features, pairs, **kwargs):
+    asked.update(kwargs, batch=next(pairs))
+    pairs.close()
+    raise Stop
+
+  monkeypatch.setattr(evaluations.tracking_head, "train_head", train_head)
+  with pytest.raises(Stop):
+    tracks.measure(Row(None, dense), "features", 1, {})
+  assert asked["steps_per_epoch"] == 3 and asked["drops"] == (1,)
+  assert asked["batch"]["offset"].shape == (2, 2) and asked["batch"]["offset"].all()
+
+
+def test_a_head_is_read_instead_of_trained(cache, tmp_path):
+  state = {f"head.{k}_convs.0.{leaf}": value for k in "zx" for leaf, value in (
+      ("weight", np.eye(4, 3, dtype=np.float32)[..., None, None]), ("bias", np.zeros(4, "f4")))}
+  path = str(checkpoints.write(tmp_path / "epoch_50.pth", state, meta={"epoch": 49}))
+  settings = followed(cache, "siamese", weights=path, channels=0)
+  settings.evals.tracks.head.data.name = "got10k"  # and no folder: none is needed
+  found, skipped = evaluations.make_all(settings)
+  assert not skipped
+  row = Row(None, dense)
+  result = found["tracks"].measure(row, "features", 1, {})
+  ids = {r.id for r in found["tracks"].datasets[0].records}
+  assert set(result.items["success"]) == ids
+  # Which leaves the maps as they are.
+  method, params = found["tracks"]._method, found["tracks"]._read.params
+  maps = np.random.default_rng(0).normal(size=(1, 2, 3, 3)).astype(np.float32)
+  out = evaluations.tracking_head.embed(method, params, lambda x: {"features": maps})(None)
+  np.testing.assert_allclose(out["exemplar"][..., :3], maps, rtol=1e-6)
+  np.testing.assert_allclose(out["search"][..., :3], 0.01 * maps, rtol=1e-6)
+
+  wide = lambda inputs: {"features": np.zeros((1, 8, 8, 7), np.float32)}  # noqa: E731
+  with pytest.raises(ConfigError, match=r"tracks\.head\.weights=.*epoch_50\.pth: the head is for "
+                                        r"maps of 3 channels, and this model's have 7"):
+    found["tracks"].measure(Row(None, wide), "features", 1, {})
+  with pytest.raises(ConfigError, match=r"head\.channels=5, but that of .*epoch_50\.pth has 4"):
+    evaluations.make_all(followed(cache, "siamese", weights=path, channels=5))
+  with pytest.raises(ConfigError, match=r"head\.weights=.* is for evals\.tracks\.args\.matcher="):
+    evaluations.make_all(followed(cache, "ridge", weights=path))
+  empty = str(checkpoints.write(tmp_path / "trunk.pth", {"backbone.conv1.weight": np.ones(3)}))
+  with pytest.raises(ConfigError, match=r"head\.weights=.*trunk\.pth: no exemplar branch"):
+    evaluations.make_all(followed(cache, "siamese", weights=empty))
+
+
 @pytest.mark.parametrize("head, words", [
     (dict(loss="hinge"), r"evals\.tracks\.head: loss='hinge'"),
     (dict(epochs=0), r"evals\.tracks\.head: epochs=0"),
+    (dict(shift=-1.0), r"evals\.tracks\.head: shift=-1"),
+    (dict(radius=0.0), r"evals\.tracks\.head: .*radius=0"),
+    (dict(drops=(2, 0)), r"evals\.tracks\.head: drops=\(2, 0\)"),
+    (dict(weights="/nowhere.pth"), r"evals\.tracks\.head\.weights=/nowhere\.pth: no such file"),
     (dict(channels=-1), r"evals\.tracks\.head: channels=-1")])
 def test_an_impossible_head_is_told_before_training(cache, head, words):
   with pytest.raises(ConfigError, match=words):
