@@ -121,6 +121,35 @@ def test_strengths():
   assert same["blur/within"] == 0 and same["blur/spearman"] == pytest.approx(0)
 
 
+def test_clips_have_uncertainty_of_their_own():
+  """Of the clips' variances, however far their means are apart; the videos' may say otherwise."""
+  at = {s: dataclasses.replace(QUERY, clip_logvar=QUERY.clip_logvar + s, logvar=QUERY.logvar - s)
+        for s in (0.0, 1.0)}
+  found = by_strength("blur", at)
+  want = np.exp(np.float64(QUERY.clip_logvar).mean(-1)).mean(1)
+  np.testing.assert_allclose(found.clips, [want, np.e * want], rtol=1e-5)
+  assert found.numbers["blur/clips/within"] == pytest.approx(1)
+  assert found.numbers["blur/within"] == pytest.approx(-1)
+  assert found.numbers["blur/clips/u/1"] == pytest.approx(np.e * want.mean(), rel=1e-5)
+  bare = {s: dataclasses.replace(row, clip_logvar=None) for s, row in at.items()}
+  assert "blur/clips/within" not in by_strength("blur", bare).numbers
+
+
+def test_risk_over_all_strengths():
+  """Videos that fail once they are made worse, and that are less certain then: the best order."""
+  apart = np.arange(6)
+  good = Row(apart, np.eye(6), np.eye(6), np.zeros((6, 6)))
+  bad = dataclasses.replace(good, video=np.roll(np.eye(6), 1, 0), logvar=np.ones((6, 6)))
+  numbers = by_strength("noise", {0.0: good, 1.0: bad}, good).numbers
+  assert (numbers["noise/R@1/0"], numbers["noise/R@1/1"]) == (1, 0)
+  risk = np.r_[np.zeros(6), np.arange(1, 7) / np.arange(7, 13)]
+  assert numbers["noise/aurc_ratio"] == pytest.approx(risk.mean() / 0.5)
+  turned = {0.0: dataclasses.replace(good, logvar=np.ones((6, 6))),
+            1.0: dataclasses.replace(bad, logvar=np.zeros((6, 6)))}
+  assert by_strength("noise", turned, good).numbers["noise/aurc_ratio"] > 1
+  assert by_strength("noise", {0.0: good, 1.0: good}, good).numbers["noise/aurc_ratio"] == 1
+
+
 def test_methods_without_distributions():
   points = [Row.of({"video": r.video, "projection": r.mean}, r.labels) for r in (QUERY, GALLERY)]
   found = report(*points)

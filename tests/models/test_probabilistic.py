@@ -32,6 +32,20 @@ def test_it_starts_with_noise_of_the_length_asked_for(form):
   assert sum(p.size for p in jax.tree.leaves(variables)) == 2 * (C * D + D) + 2 * D
 
 
+def test_a_hidden_layer_is_of_the_variance_alone():
+  head, x, variables = build(hidden=7)
+  mean, logvar = head.apply(variables, x)
+  p = jax.tree.map(np.float64, variables["params"])
+  hidden = np.maximum(x @ p["hidden"]["kernel"] + p["hidden"]["bias"], 0)
+  assert hidden.shape[-1] == 7 and (hidden == 0).any()
+  want = hidden @ p["logvar"]["kernel"] + p["logvar"]["bias"]
+  np.testing.assert_allclose(logvar, want, rtol=1e-5)
+  np.testing.assert_allclose(np.sqrt(np.exp(logvar).sum(-1)), 0.3, rtol=0.1)  # as without it
+  same = {"params": {k: variables["params"][k] for k in ("mean", "norm")} | {
+      "logvar": build()[2]["params"]["logvar"]}}
+  np.testing.assert_array_equal(mean, Head(D).apply(same, x)[0])
+
+
 def test_limits_are_soft():
   head, x, variables = build(clamp=(-1.0, 1.0))
   x = 1e4 * x

@@ -178,31 +178,41 @@ class Strengths:
   Attributes:
     name: of what was done, for instance "noise".
     strengths: [S], increasing.
-    u: [S, Q].
+    u: [S, Q] of the videos, where clips that differ add to it.
+    clips: [S, Q], mean of what a video's clips have on their own; None if those aren't known.
     hits: [S, Q] bool, R@1 of them by the cosine; None without a gallery.
   """
 
   name: str
   strengths: np.ndarray
   u: np.ndarray
+  clips: np.ndarray | None = None
   hits: np.ndarray | None = None
 
   @property
   def numbers(self) -> dict[str, float]:
     """`spearman` of strength and uncertainty over all videos and steps; `within`, the mean of each
     video's own (0 for one that doesn't change); `rising`, the share of videos that are less
-    certain at the last step than at the first; `u/S` and, with hits, `R@1/S` at each strength.
+    certain at the last step than at the first; `u/S` at each strength. The same of the clips below
+    `clips/`. With hits, `R@1/S` at each strength and, over all videos and steps, `aurc_ratio` (see
+    `Report.numbers`).
     """
-    every = np.repeat(self.strengths, self.u.shape[1])
-    own = np.nan_to_num([metrics.spearman(self.strengths, row) for row in self.u.T])
-    found = {"spearman": metrics.spearman(every, self.u.ravel()), "within": float(own.mean()),
-             "rising": float(np.mean(self.u[-1] > self.u[0]))}
-    found |= {f"u/{s:g}": float(row.mean())
-              for s, row in zip(self.strengths, self.u, strict=True)}
+    found = self._of(self.u)
+    if self.clips is not None:
+      found |= {f"clips/{key}": value for key, value in self._of(self.clips).items()}
     if self.hits is not None:
       found |= {f"R@1/{s:g}": float(row.mean())
                 for s, row in zip(self.strengths, self.hits, strict=True)}
+      area = metrics.area(self.u.ravel(), self.hits.ravel())
+      found["aurc_ratio"] = area["aurc"] / area["random"] if area["random"] else 1.0
     return {f"{self.name}/{key}": value for key, value in found.items()}
+
+  def _of(self, u: np.ndarray) -> dict[str, float]:
+    every = np.repeat(self.strengths, u.shape[1])
+    own = np.nan_to_num([metrics.spearman(self.strengths, row) for row in u.T])
+    return {"spearman": metrics.spearman(every, u.ravel()), "within": float(own.mean()),
+            "rising": float(np.mean(u[-1] > u[0]))} | {
+                f"u/{s:g}": float(row.mean()) for s, row in zip(self.strengths, u, strict=True)}
 
 
 def by_strength(name: str, rows: Mapping[float, Row], gallery: Row | None = None, *,
@@ -227,8 +237,10 @@ def by_strength(name: str, rows: Mapping[float, Row], gallery: Row | None = None
   if any(not np.array_equal(rows[s].labels, rows[at[0]].labels) for s in at):
     raise ValueError(f"{name}: should be of the same videos at each strength")
   u = np.stack([metrics.of_video(rows[s].logvar, kind) for s in at])
-  hits = None
+  clips = hits = None
+  if all(rows[s].clip_logvar is not None for s in at):
+    clips = np.stack([metrics.of_video(rows[s].clip_logvar, kind).mean(-1) for s in at])
   if gallery is not None:
     hits = np.stack([recall.hits(scores(rows[s], gallery, "cosine"), rows[s].labels,
                                  gallery.labels, (1,))[0] for s in at])
-  return Strengths(name, np.asarray(at, np.float64), u, hits)
+  return Strengths(name, np.asarray(at, np.float64), u, clips, hits)

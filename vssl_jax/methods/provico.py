@@ -24,7 +24,7 @@ CHOICES = {"reading": gaussian.READINGS, "mining": ("sampled", "closed_form", "m
            "uncertainty": gaussian.KINDS[:3], "kl": ("video", "clip"), "form": FORMS,
            "dtype": ("float32", "bfloat16")}
 LEAST = {"width": 1, "dim": 2, "samples": 1, "tau": -1, "lam": 0, "neighbours": 0, "mine_after": 0,
-         "eps_dist": 0, "beta": 0, "match_scale": SCALES[0]}
+         "hidden": 0, "eps_dist": 0, "beta": 0, "match_scale": SCALES[0]}
 
 # Arguments of `make`. "paper" is the objective as printed; whatever was not found in print is a
 # default of ours. It feeds on itself: positives beget positives (spec 9). "robust" holds it back,
@@ -40,7 +40,7 @@ PRESETS = {
 
 def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 256,
          samples: int = 8, noise: float = 0.3, form: str = "log", clamp: Sequence[float] = (),
-         sampling: str = "matched", mining: str = "sampled", reading: str = "mean",
+         hidden: int = 0, sampling: str = "matched", mining: str = "sampled", reading: str = "mean",
          tau: float = 1.0, lam: float = 0.25, neighbours: int = 0, mine_after: int = 0,
          halves: bool = False, match_scale: float = 10.0, match_offset: float = 10.0,
          eps_dist: float = 1e-6, self_samples: bool = True, exact: bool = True,
@@ -53,7 +53,7 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
     width: channels of its first stage.
     dim: D, of the distributions.
     samples: K, drawn of each video at each step.
-    noise, form, clamp: of the heads, see `probabilistic.Head`.
+    noise, form, clamp, hidden: of the heads, see `probabilistic.Head`.
     sampling: "matched" draws from the Gaussian with the mixture's moments; "mixture" from the
       mixture itself, first a clip and then its Gaussian.
     mining: the distance by which positives are found: "sampled" is the printed one, between
@@ -88,7 +88,7 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
   _check(dict(locals()))
   clamp = tuple(map(float, clamp))
   net = Probabilistic(video_clips.make_backbone(backbone, width, dtype),
-                      Head(dim, noise, form, clamp), jnp.dtype(dtype))
+                      Head(dim, noise, form, clamp, hidden), jnp.dtype(dtype))
   options = objectives.Options(
       tau=losses.threshold(tau, lam=lam, reading=reading, dim=dim, sampled=mining == "sampled"),
       lam=lam, reading=reading, mining=mining, neighbours=neighbours,

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def of_video(logvar: np.ndarray, kind: str = "geometric") -> np.ndarray:
-  """Uncertainty of videos from their log variances [Q, D]: [Q], float64.
+  """Uncertainty of videos (or clips) from their log variances [..., D]: [...], float64.
 
   `kind`: "geometric" or "arithmetic" mean of the variances, or the Gaussian's "entropy".
   """

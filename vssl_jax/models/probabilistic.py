@@ -26,12 +26,14 @@ class Head(nn.Module):
     form: what the second layer gives: "log" variance; or "softplus": a number whose softplus is
       the variance.
     clamp: (low, high), soft limits of logvar; none if empty.
+    hidden: units of a layer with ReLU before that of logvar; 0 for none, as in the paper.
   """
 
   dim: int = 256
   noise: float = 0.3
   form: str = "log"
   clamp: tuple[float, ...] = ()
+  hidden: int = 0
 
   @nn.compact
   def __call__(self, feature: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -41,6 +43,8 @@ class Head(nn.Module):
     # One pass for the variance would cancel where the mean is large.
     mean = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="norm")(mean)
     start = nn.initializers.constant(self._start())
+    if self.hidden:
+      x = nn.relu(nn.Dense(self.hidden, precision=EXACT, name="hidden")(x))
     raw = nn.Dense(self.dim, kernel_init=nn.initializers.normal(0.01), bias_init=start,
                    precision=EXACT, name="logvar")(x)
     logvar = log_softplus(raw) if self.form == "softplus" else raw
