@@ -125,14 +125,14 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   """
   c.data.update(name="procedural", split="unlabelled", label="appearance", seed=0, size=64, fps=8,
                 seconds=(4.0, 5.0), n_train_families=100, n_train_edits=0, n_background=300,
-                n_queries=0, n_distractors=100, difficulty=0.0, flicker=0.4, shots=True)
+                n_queries=0, n_distractors=300, difficulty=0.0, flicker=0.4, shots=True)
   c.views.update(size=32, distinct=True)
   c.views.augment.update(area=(0.3, 1.0), jitter_p=0.0, grey_p=0.0, blur_p=0.0)
   c.method.args.update(backbone="resnet18", width=16, dim=64, intra_queue=1024, cycle_queue=1280,
                        neighbours=256, temperature=0.1, neighbour_temperature=0.05, momentum=0.97,
                        groups=4)
   c.optim.update(optimiser="adam", learning_rate=2e-3, warmup=10, steps_per_update=1)
-  c.train.update(steps=1200, batch=64, checkpoint_every=300)
+  c.train.update(steps=2400, batch=64, checkpoint_every=300)
   views = dict(clips=4, size=32, short_side=32)
   c.evals.neighbours = labelled("knn", "unlabelled", "eval", views=views, args=dict(ks=(20,)))
   c.evals.linear = labelled("logistic", "unlabelled", "eval", views=views)

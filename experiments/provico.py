@@ -28,8 +28,8 @@ from vssl_jax.types import ConfigError
 
 # `vssl_jax.methods.provico.PRESETS`: the objective as printed, and one that holds it back.
 PAPER = dict(mining="sampled", reading="mean", neighbours=0, pairs="mean", kl="video", beta=1e-4,
-             form="log", clamp=(), halves=False, uncertainty="geometric")
-ROBUST = dict(mining="closed_form", reading="mean", neighbours=2, pairs="balanced", kl="video",
+             form="log", hidden=0, clamp=(), halves=False, uncertainty="geometric", mine_after=0)
+ROBUST = dict(mining="closed_form", reading="mean", neighbours=1, pairs="balanced", kl="video",
               beta=1e-4, form="log", clamp=(-12.0, 4.0), halves=True, uncertainty="total")
 
 
@@ -71,7 +71,7 @@ def base() -> ml_collections.ConfigDict:
   c.method = dict(name="provico", args=dict(
       backbone="slow_r50", width=64, dim=256, samples=8, noise=0.3, sampling="matched", tau=1.0,
       lam=0.25, mine_after=0, match_scale=10.0, match_offset=10.0, eps_dist=1e-6,
-      self_samples=True, exact=True, self_pairs=True, hidden=0, dtype="float32") | ROBUST)
+      self_samples=True, exact=True, self_pairs=True, hidden=256, dtype="float32") | ROBUST)
   c.method.weights = ""  # weights of the backbone (torchvision, PySlowFast) to begin with
   c.optim = dict(optimiser="sgd", learning_rate=0.2, momentum=0.9, schedule="cosine",
                  steps_per_update=1, warmup=65_625, weight_decay=1e-4, coupled=True,
@@ -99,17 +99,21 @@ def uncertainty(train: str, test: str, *, corruptions=None, **kwargs) -> dict:
 
 
 def embedded(c: ml_collections.ConfigDict) -> None:
-  """Rendered videos of ten motions; a demonstration that runs anywhere in minutes."""
+  """Rendered videos of ten motions; a demonstration that runs anywhere in minutes.
+
+  Many clips are noisy or out of focus: what makes a clip uncertain has to occur in training.
+  """
   c.data.update(name="procedural", split="unlabelled", label="motion", shots=True, plain=True,
                 seed=0, size=64, fps=8, seconds=(6.0, 8.0), n_train_families=100, n_train_edits=0,
-                n_background=300, n_queries=0, n_distractors=120, difficulty=0.0)
+                n_background=300, n_queries=0, n_distractors=300, difficulty=0.0)
   c.views.update(clips=2, frames=8, stride=2, fps=0.0, size=32, short_side=0)
-  c.views.augment.update(area=(0.5, 1.0), flip_p=0.0)
-  c.method.args.update(backbone="r3d_18", width=8, dim=64)
+  c.views.augment.update(area=(0.5, 1.0), flip_p=0.0, sigma=(0.1, 4.0), noise=(0.0, 64.0),
+                         noise_p=0.4)
+  c.method.args.update(backbone="r3d_18", width=8, dim=64, hidden=64, mine_after=200)
   c.optim.update(optimiser="adam", learning_rate=1e-3, warmup=20)
-  c.train.update(steps=400, batch=32, checkpoint_every=100)
+  c.train.update(steps=500, batch=32, checkpoint_every=100)
   c.embed.batch = 64
-  views = dict(clips=3, frames=8, stride=2, fps=0.0, size=32, short_side=32)
+  views = dict(clips=5, frames=8, stride=2, fps=0.0, size=32, short_side=32)
   c.evals.motion = uncertainty("unlabelled", "eval", views=views)
   c.evals.linear = labelled("logistic", "unlabelled", "eval", views=views)
   c.evals.retrieval = labelled("class_retrieval", "unlabelled", "eval", views=views,
@@ -137,7 +141,7 @@ def folder(c: ml_collections.ConfigDict) -> None:
   c.data.update(name="folder", root=config_dict.placeholder(str), split="train", holdout=0.2,
                 holdout_seed=0, max_bad_fraction=0.2)
   c.views.update(clips=2, size=112, short_side=128)
-  c.method.args.update(backbone="r3d_18", dim=128)
+  c.method.args.update(backbone="r3d_18", dim=128, mine_after=200)
   c.optim.update(optimiser="adam", learning_rate=1e-3, warmup=50)
   c.train.update(steps=1000, batch=16, checkpoint_every=100)
   c.embed.batch = 8

@@ -33,8 +33,9 @@ LEAST = {"width": 1, "dim": 2, "samples": 1, "tau": -1, "lam": 0, "neighbours": 
 PRESETS = {
   "paper": dict(mining="sampled", reading="mean", neighbours=0, pairs="mean", kl="video",
                 beta=1e-4, form="log"),
-  "robust": dict(mining="closed_form", reading="mean", neighbours=2, pairs="balanced", kl="video",
-                 beta=1e-4, form="log", clamp=(-12.0, 4.0), halves=True, uncertainty="total"),
+  "robust": dict(mining="closed_form", reading="mean", neighbours=1, pairs="balanced", kl="video",
+                 beta=1e-4, form="log", hidden=256, clamp=(-12.0, 4.0), halves=True,
+                 uncertainty="total"),
 }
 
 
