@@ -300,10 +300,12 @@ def test_clips_are_learnt_by_heart_on_four_devices_traced_once_and_resumed(tmp_p
 
 def test_presets_are_arguments_and_differ_by_their_guards():
   for args in provico.PRESETS.values():
-    assert np.isfinite(loss(**args)[0])
+    method = provico.make(**SMALL | args)
+    value, _ = method.loss(*method.init(KEY, make_batch()), make_batch(), KEY)
+    assert np.isfinite(value)
   paper, robust = provico.PRESETS["paper"], provico.PRESETS["robust"]
   assert {k for k in robust if robust[k] != paper.get(k)} == {
-      "mining", "neighbours", "pairs", "clamp", "halves", "uncertainty"}
+      "mining", "neighbours", "pairs", "hidden", "clamp", "halves", "uncertainty"}
 
 
 @pytest.mark.parametrize("args, reason", [
