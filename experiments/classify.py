@@ -90,7 +90,7 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   """Rendered videos of ten motions, those of experiments/provico.py, as is the network."""
   c.data.update(name="procedural", split="unlabelled", label="motion", shots=True, plain=True,
                 seed=0, size=64, fps=8, seconds=(6.0, 8.0), n_train_families=100, n_train_edits=0,
-                n_background=300, n_queries=0, n_distractors=120, difficulty=0.0)
+                n_background=300, n_queries=0, n_distractors=300, difficulty=0.0)
   c.views.update(frames=8, stride=2, fps=0.0, size=32)
   c.views.augment.update(short_side=(34, 44), flip_p=0.0)  # left and right are two classes
   c.method.args.update(classes=10, backbone="r3d_18", width=8, dropout=0.0)

@@ -46,6 +46,14 @@ def test_strengths_are_relative_medians():
       np.testing.assert_allclose(line.get_ydata(), np.median(each[k].u / each[k].u[0], axis=1))
 
 
+def test_strengths_are_of_the_clips_where_those_are_known():
+  u = np.array([[1.0, 1], [2, 2], [3, 3]])
+  row = [uncertainty.Strengths("blur", np.array([0.0, 1, 2]), u, clips=u[::-1])]
+  panel, *_ = figures_uncertainty.strengths_figure({"trained": row}).axes
+  np.testing.assert_allclose(lines(panel)["trained"].get_ydata(), [1, 2 / 3, 1 / 3])
+  assert panel.get_title(loc="right") == "rank correlation -1.00 (trained)"
+
+
 def test_nothing_to_draw():
   points = uncertainty.report(uncertainty.Row(QUERY.labels, QUERY.video), GALLERY)
   with pytest.raises(ConfigError, match="simclr: no uncertainty"):

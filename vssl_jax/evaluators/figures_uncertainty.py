@@ -63,8 +63,9 @@ def strengths_figure(found: Mapping[str, Sequence[Strengths]], *,
                      units: Mapping[str, str] | None = None, title: str | None = None) -> Figure:
   """Uncertainty against what was done to the clips: one panel a corruption, one line a row.
 
-  Lines are medians over videos, relative to each video's own uncertainty without corruption; bands
-  hold half of the videos.
+  Of what the clips have on their own, where that is known. Lines are medians over videos, relative
+  to each video's own uncertainty without corruption; bands hold half of the videos. Above a panel
+  stands the rank correlation of the last row, mean over videos.
 
   Args:
     found: row -> corruptions, the same ones in every row.
@@ -81,20 +82,21 @@ def strengths_figure(found: Mapping[str, Sequence[Strengths]], *,
   page, panels = _page(count)
   for i, (row, each) in enumerate(reversed(found.items())):
     for panel, s in zip(panels, each, strict=True):
-      low, middle, high = np.percentile(s.u / np.maximum(s.u[0], 1e-300), (25, 50, 75), axis=1)
+      u = s.u if s.clips is None else s.clips
+      low, middle, high = np.percentile(u / np.maximum(u[0], 1e-300), (25, 50, 75), axis=1)
       style = _style(i)
       panel.plot(s.strengths, middle, marker=LINES[i % len(LINES)][2], label=row, **style)
       panel.fill_between(s.strengths, low, high, color=style["color"], alpha=0.15, linewidth=0)
-  for panel, s in zip(panels, next(iter(found.values())), strict=True):
+  last, each = list(found.items())[-1]
+  for panel, s in zip(panels, each, strict=True):
     unit = (units or {}).get(s.name)
+    within = s.numbers[f"{s.name}/{'' if s.clips is None else 'clips/'}within"]
+    panel.set_title(f"rank correlation {within:.2f} ({last})", loc="right", fontsize=9, color=FAINT)
     panel.set_title(s.name, loc="left", fontsize=12, fontweight="bold", color=INK)
     panel.set(xlabel=f"strength{f' ({unit})' if unit else ''}")
   panels[0].set_ylabel("uncertainty, of that without")
-  ranks = "; ".join(f"{row}: " + ", ".join(
-      f"{s.name} {s.numbers[f'{s.name}/spearman']:.2f}" for s in each)
-      for row, each in found.items())
   _head(page, panels[0], title or "Are worse clips less certain?",
-        f"Median over videos; bands hold half of them. Rank correlation over all: {ranks}.")
+        "Median over videos; bands hold half of them.")
   return page
 
 
