@@ -190,5 +190,6 @@ def sweep(name: str = ""):
       note="Without method.weights the first two rows are the same run.")
   splits = Table("splits", "The official splits", {
       f"split {n}": {"data.split": f"train{n}", "evals.top1.data.test": f"test{n}"}
-      for n in (1, 2, 3)}, similarity="", note="What is published is the mean of the three rows.")
+      for n in (1, 2, 3)}, similarity="", mean="mean of 3 splits",
+      note="What is published is the last row; there ± is the standard deviation over splits.")
   return pick([start, splits], name or "start")  # only some data sets have splits
