@@ -116,6 +116,7 @@ def resolve(config_flag, workdir: str, mode: str) -> tuple[ml_collections.Config
     _make_absolute(config)
     for group in ELSEWHERE:
       trained[group] = config[group]
+  config_file.fill(trained)
   return trained, pathlib.Path(workdir)
 
 
@@ -164,7 +165,7 @@ def hash_of(values: dict) -> str:
 def _values(config) -> dict:
   """The values, by dotted name, that decide what a run computes."""
   flat = _flat(json.loads(to_json(config)))
-  return {k: v for k, v in flat.items() if k not in INERT}
+  return {k: v for k, v in flat.items() if k not in INERT and not config_file.as_before(k, v)}
 
 
 def to_json(config) -> str:

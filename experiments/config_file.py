@@ -1,13 +1,20 @@
-"""Config files, "file.py" or "file.py:preset": what they define, and what is wrong with them."""
+"""Config files, "file.py" or "file.py:preset": what they define, and what is wrong with them.
+
+And configs of runs by older versions: what they lack.
+"""
 
 import contextlib
 import pathlib
+import re
 import runpy
 
 import ml_collections
 
 from experiments.registry import nearest
 from vssl_jax.types import ConfigError
+
+# Settings, of a config or of an entry of `evals`, that older versions lacked -> what they did.
+BEFORE = {"views.short": "hold"}
 
 
 def definitions(spec: str) -> dict:
@@ -53,3 +60,18 @@ def check_key(config: ml_collections.ConfigDict, name: str, said: str) -> None:
       near = nearest(key, node) if isinstance(node, ml_collections.ConfigDict) else ""
       raise ConfigError(f"{said}: {before} has no {key!r}{near}")
     node, before = node[key], f"{before}.{key}"
+
+
+def fill(config: ml_collections.ConfigDict) -> None:
+  """Gives the config of a run by an older version what it lacks, as far as that is known."""
+  for node in (config, *config.get("evals", {}).values()):
+    for name, value in BEFORE.items():
+      group, _, key = name.rpartition(".")
+      if group in node and key not in node[group]:
+        node[group][key] = value
+
+
+def as_before(name: str, value) -> bool:
+  """Whether a setting says what older versions did without having it."""
+  name = re.sub(r"^evals\.[^.]+\.", "", name)
+  return name in BEFORE and BEFORE[name] == value

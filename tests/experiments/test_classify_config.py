@@ -36,6 +36,8 @@ def test_presets(preset):
   settings = config.evals.top1
   measures.check(settings.name, "evals.top1", settings.args)
   assert settings.views.frames == config.views.frames
+  wanted = "loop" if preset == "ucf101_frames" else "hold"  # cycle_contrast spec 8.1
+  assert settings.views.short == config.views.short == wanted
 
 
 def test_sweeps_name_settings_that_exist():
