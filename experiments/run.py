@@ -25,7 +25,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from data_pipelines.errors import DataError
-from experiments import cli
+from experiments import cli, config_file
 from vssl_jax.types import ConfigError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -45,6 +45,10 @@ COORDINATOR = flags.DEFINE_string(
 PROCESSES = flags.DEFINE_integer("processes", 0, "Several processes: how many.")
 PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Several processes: which one this is.")
 DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error in the input.")
+# What to do where a config lacks a key.
+ADD = "add it to the config file"
+OLDER = ("the run in {} is of an older version; train it anew, or add to its config.json what it "
+         "was trained with")
 
 
 def main(argv):
@@ -56,16 +60,17 @@ def main(argv):
 
   parallel.initialise(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
   config, workdir = cli.resolve(CONFIG, WORKDIR.value, MODE.value)
-  if MODE.value == "train":
-    modes.train(config, workdir)
-  elif MODE.value == "eval" and (INPUT.value or FIRST.value or OUTPUT.value):
-    modes.evaluate_own(config, workdir, EXPORTED.value, INPUT.value, FIRST.value, OUTPUT.value)
-  elif MODE.value == "eval":
-    modes.evaluate(config, workdir, EXPORTED.value, elsewhere=CONFIG.value is not None)
-  elif MODE.value == "extract":
-    modes.extract(config, workdir, INPUT.value, OUTPUT.value)
-  else:
-    modes.export(config, workdir, OUTPUT.value)
+  with config_file.lookups(config, ADD if MODE.value == "train" else OLDER.format(workdir)):
+    if MODE.value == "train":
+      modes.train(config, workdir)
+    elif MODE.value == "eval" and (INPUT.value or FIRST.value or OUTPUT.value):
+      modes.evaluate_own(config, workdir, EXPORTED.value, INPUT.value, FIRST.value, OUTPUT.value)
+    elif MODE.value == "eval":
+      modes.evaluate(config, workdir, EXPORTED.value, elsewhere=CONFIG.value is not None)
+    elif MODE.value == "extract":
+      modes.extract(config, workdir, INPUT.value, OUTPUT.value)
+    else:
+      modes.export(config, workdir, OUTPUT.value)
 
 
 def run(main=main) -> None:

@@ -149,6 +149,9 @@ def test_test_clips_are_such_as_exports_take(changes):
 
 def test_a_config_of_before_is_told():
   config = classify.get_config("")
-  del config.data["memory"]
-  with pytest.raises(ConfigError, match=r"the config has no data\.memory: .* older version"):
-    recognition.Model(config, parallel.mesh(jax.devices()[:1]))
+  for group, name in ((config.data, "data.memory"), (config.views, "views.recipe")):
+    del group[name.partition(".")[2]]
+    with (pytest.raises(ConfigError, match=f"^the config has no {name}: train it anew"),
+          config_file.lookups(config, "train it anew")):
+      recognition.Model(config, parallel.mesh(jax.devices()[:1]))
+    group[name.partition(".")[2]] = 1.0

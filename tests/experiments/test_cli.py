@@ -238,6 +238,12 @@ def test_modes_on_folders_that_are_no_run(server, finished, places, tmp_path):
     shutil.copy(finished / "whitening.npz", started)
     error = error_of(server.run(f"--mode={mode}", f"--workdir={started}"))
     assert f"{started / 'checkpoints'}: no checkpoints here; train first" in error
+  older = json.loads((finished / "config.json").read_text())
+  del older["embed"]["batch"]
+  (started / "config.json").write_text(json.dumps(older))
+  assert error_of(server.run("--mode=eval", f"--workdir={started}")) == (
+      f"the config has no embed.batch: the run in {started} is of an older version; train it anew, "
+      "or add to its config.json what it was trained with")
   (started / "config.json").write_text("{")
   assert "config.json is damaged" in error_of(server.run("--mode=eval", f"--workdir={started}"))
   error = error_of(server.run("--mode=eval", f"--workdir={finished}", "--exported=no.jaxexport"))
