@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import types
 from collections.abc import Callable, Iterator
 
 import jax
@@ -103,6 +104,25 @@ class Model(clip_runs.Model):
     return [path]
 
 
+def _evaluator(settings, key: str, data):
+  return registry.make("vssl_jax.evaluators", settings.name, f"{key}.name", data,
+                       READERS[settings.name], **settings.args)
+
+
+def _check(settings, key: str, stride: int) -> None:
+  """Raises ConfigError where an evaluation can't be made, before anything is read."""
+  if settings.name not in READERS:
+    raise ConfigError(f"{key}.name={settings.name!r}{registry.nearest(settings.name, READERS)}")
+  video = types.SimpleNamespace(id="a", truth={"points": np.zeros((1, 1, 2))})
+  try:
+    used = _evaluator(settings, key, [video]).protocol.stride
+  except ConfigError as e:
+    raise ConfigError(str(e) if key in str(e) else f"{key}.args: {e}") from e
+  if used != stride:
+    raise ConfigError(f"{key}.args: the protocol's stride is {used}, the features' is {stride}; "
+                      f"set {key}.args.changes.stride={stride}")
+
+
 class Evaluation:
   """A trained model on data sets other than the run's own.
 
@@ -121,23 +141,14 @@ class Evaluation:
   def _prepare(self) -> None:
     self.datasets, self.evaluators, self.skipped = {}, {}, []
     for name, settings in self.config.evals.items():
+      _check(settings, f"evals.{name}", self.model.stride)
+    for name, settings in self.config.evals.items():
       key = f"evals.{name}"
       if settings.data.name and not settings.data.root:
         self.skipped.append(name)
         continue
-      found = datasets.load(settings.data, f"{key}.data", self.config.data)
-      if settings.name not in READERS:
-        raise ConfigError(f"{key}.name={settings.name!r}{registry.nearest(settings.name, READERS)}")
-      self.datasets[name] = found
-      self.evaluators[name] = registry.make(
-          "vssl_jax.evaluators", settings.name, f"{key}.name", found, READERS[settings.name],
-          **settings.args)
-      stride = self.evaluators[name].protocol.stride
-      if stride != self.model.stride:
-        raise ConfigError(f"{key}.args: the protocol's stride is {stride}, the features' is "
-                          f"{self.model.stride}; set {key}.args.changes.stride="
-                          f"{self.model.stride}")
-
+      self.datasets[name] = datasets.load(settings.data, f"{key}.data", self.config.data)
+      self.evaluators[name] = _evaluator(settings, key, self.datasets[name])
     if not self.evaluators:
       raise ConfigError("nothing to evaluate on: set " + " or ".join(
           f"evals.{name}.data.root" for name in self.skipped))

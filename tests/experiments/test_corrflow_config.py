@@ -1,12 +1,15 @@
 """Every preset of CorrFlow's config: what it trains fits, and what it is evaluated by exists."""
 
+import types
+
 import jax
 import pytest
 
-from experiments import cli, config_file, corrflow
+from experiments import ablation, cli, config_file, corrflow
 from experiments.workflows import correspondence
 from vssl_jax import parallel
 from vssl_jax.evaluators.segmentation import choose_protocol
+from vssl_jax.types import ConfigError
 
 PRESETS = ("", "folder", "kinetics", "oxuva", "mast", "davis", "jhmdb")
 
@@ -20,6 +23,21 @@ def test_presets(preset):
   for evaluation in config.evals.values():
     protocol = choose_protocol(evaluation.args.protocol, evaluation.args.changes)
     assert protocol.stride == model.stride == 4
+
+
+@pytest.mark.parametrize("values, words", [
+    ({"masks.args.protocol": "crv"}, r"evals\.masks\.args: protocol='crv' is not one of"),
+    ({"masks.args.changes.stride": 8}, r"evals\.masks\.args: the protocol's stride is 8"),
+    ({"points.args.size": 50}, r"evals\.points\.args: size=50 should be a multiple"),
+    ({"points.args.changes.feedback": "hard"}, r"evals\.points\.args: key points are soft"),
+    ({"points.name": "keypoint"}, r"evals\.points\.name='keypoint'; did you mean 'keypoints'")])
+def test_impossible_evaluations_are_told_by_their_key(values, words, monkeypatch, tmp_path):
+  config = ablation.change(corrflow.get_config(), {f"evals.{k}": v for k, v in values.items()}, "")
+  (tmp_path / "config.json").write_text(cli.to_json(config))
+  monkeypatch.setattr(correspondence.datasets, "load", lambda *args: [])  # nothing is read
+  model = types.SimpleNamespace(config=config, stride=4)
+  with pytest.raises(ConfigError, match=words):
+    correspondence.Evaluation(model, tmp_path)
 
 
 def test_numbers_of_protocols_are_flags():
