@@ -24,7 +24,7 @@ PATHS = ("data.root", "data.queries", "data.annotations", "data.cache_dir",
          "features.weights", "features.whitening", "method.weights")  # made absolute
 ELSEWHERE = ("data", "evals")  # what --mode=eval takes from --config, to evaluate on other data
 FLAG_USERS = {"config": ["train", "eval"], "exported": ["eval"], "input": ["extract", "eval"],
-              "first": ["eval"], "output": ["extract", "export", "eval"]}
+              "first": ["eval"], "protocol": ["eval"], "output": ["extract", "export", "eval"]}
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -16,7 +16,7 @@ from experiments.correspondence import data, own_video
 from experiments.correspondence import extract as extraction
 from experiments.correspondence.results import Reports, check_equal, figures, files, numbers, table
 from vssl_jax import export, parallel
-from vssl_jax.evaluators import dense, segmentation
+from vssl_jax.evaluators import dense, propagation, segmentation
 from vssl_jax.types import ConfigError
 
 __all__ = ["Evaluation", "Model", "Task", "check_equal", "extract", "figures", "files", "numbers",
@@ -25,6 +25,7 @@ __all__ = ["Evaluation", "Model", "Task", "check_equal", "extract", "figures", "
 CENTROIDS = "centroids.npy"  # of the colour classes, in a run's folder
 LEAST = {"clips.size": 16, "colours.clusters": 0, "colours.samples": 1, "colours.videos": 1}
 EXTRACTED = "FOLDER"
+OWN = "later"  # protocol for a user's own video: better than the paper's, which has one reference
 READERS = {"segmentation": sequences.labelled, "keypoints": sequences.frames}  # by evaluator
 
 # What is evaluated: `{"image": uint8 [1, H, W, 3]}` to `{"features": [1, h, w, D]}`; None repeats
@@ -182,17 +183,33 @@ def extract(model: Model, workdir: pathlib.Path, source: str, output: str) -> No
                            origin=origin).text())
 
 
-def own(model: Model, name: str, row: Row, source: str, first: str, output: str) -> None:
-  """Carries masks or points of the first frame through a user's own video."""
+def own(model: Model, name: str, row: Row, source: str, first: str, output: str,
+        protocol: str = "") -> None:
+  """Carries masks or points of the first frame through a user's own video, see `own_protocol`."""
   if not source or not first or not output:
     raise ConfigError("a video of your own needs --input=VIDEO, --first=MASK.png or POINTS.csv, "
                       "and --output=FOLDER")
-  kind = "keypoints" if first.lower().endswith(".csv") else "segmentation"
-  evals = list(model.config.evals.values())
-  settings = next((e for e in evals if e.name == kind), evals[0]).args
-  protocol = segmentation.choose_protocol(settings.protocol, settings.changes)
-  written = own_video.propagate(row, protocol, source, first, output)
-  print(f"{name}, protocol {settings.protocol}\n{written.text()}")
+  protocol = protocol or OWN
+  chosen = own_protocol(protocol, model)
+  written = own_video.propagate(row, chosen, source, first, output)
+  print(f"{name}, protocol {protocol}\n{written.text()}")
+
+
+def own_protocol(name: str, model: Model) -> propagation.Protocol:
+  """The protocol of an evaluation of the run, or of `propagation.PROTOCOLS` at its stride.
+
+  Raises:
+    ConfigError: there is no such name.
+  """
+  evals = model.config.evals
+  if name in evals:
+    args = evals[name].args
+    return segmentation.choose_protocol(args.protocol, args.changes)
+  if name not in propagation.PROTOCOLS:
+    raise ConfigError(f"--protocol={name} names neither an evaluation of this run nor a protocol"
+                      f"{registry.nearest(name, {*evals, *propagation.PROTOCOLS})}")
+  lie = {"align": model.config.method.args.align} if name == OWN else {}
+  return propagation.protocol(name, stride=model.stride, **lie)
 
 
 class Task(Evaluation):

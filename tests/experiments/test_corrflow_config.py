@@ -1,5 +1,6 @@
 """Every preset of CorrFlow's config: what it trains fits, and what it is evaluated by exists."""
 
+import dataclasses
 import types
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 from experiments import ablation, cli, config_file, corrflow
 from experiments.workflows import correspondence
 from vssl_jax import parallel
+from vssl_jax.evaluators.propagation import PROTOCOLS
 from vssl_jax.evaluators.segmentation import choose_protocol
 from vssl_jax.types import ConfigError
 
@@ -38,6 +40,23 @@ def test_impossible_evaluations_are_told_by_their_key(values, words, monkeypatch
   model = types.SimpleNamespace(config=config, stride=4)
   with pytest.raises(ConfigError, match=words):
     correspondence.Evaluation(model, tmp_path)
+
+
+def test_protocols_of_a_video_of_ones_own():
+  config = corrflow.get_config("kinetics")
+  model = types.SimpleNamespace(config=config, stride=4)
+  later = correspondence.own_protocol(correspondence.OWN, model)
+  assert later == choose_protocol("jhmdb", corrflow.LATER) == choose_protocol(
+      config.evals.later.args.protocol, config.evals.later.args.changes)
+  assert correspondence.own_protocol("corrflow", model) == PROTOCOLS["corrflow"]
+  config.evals.davis.args.changes.radius = 3
+  assert correspondence.own_protocol("davis", model).radius == 3
+  with pytest.raises(ConfigError, match=r"--protocol=davsi names .*; did you mean 'davis'"):
+    correspondence.own_protocol("davsi", model)
+  other = types.SimpleNamespace(config=corrflow.get_config("mast"), stride=8)
+  assert correspondence.own_protocol("later", other) == dataclasses.replace(
+      PROTOCOLS["later"], stride=8, align="half_pixel")  # as its features lie
+  assert correspondence.own_protocol("mast", other).stride == 8
 
 
 def test_numbers_of_protocols_are_flags():
