@@ -22,6 +22,7 @@ import numpy as np
 
 # Containers round times to a millisecond; a frame that comes so little late is still on time.
 TOLERANCE = 1.5e-3
+SHORT = ("loop", "hold")  # what fills a clip that a video is too short for, see `clip`
 ROUNDING = 1e-6  # the same for positions counted in frames
 
 
@@ -308,7 +309,7 @@ def _clips(times, places: np.ndarray, n_frames: int, stride: int, fps: float | N
   n_frames, stride = _at_least_one("n_frames", n_frames), _at_least_one("stride", stride)
   if fps is not None and not 0 < fps < math.inf:
     raise ValueError(f"needs fps > 0, got {fps}")
-  if short not in ("loop", "hold"):
+  if short not in SHORT:
     raise ValueError(f'short is "loop" or "hold", got {short!r}')
   first, stop = part(times, start, end)
   if fps is None:

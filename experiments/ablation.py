@@ -32,6 +32,8 @@ class Table:
     similarity: by which rows are compared where directions are tested: the part of a column's
       name after "/"; "" for all columns.
     note: a sentence below the table, for example where the directions come from.
+    mean: name of one more row, the mean of all these and their standard deviation, for rows that
+      are splits of a data set; "" for none.
   """
 
   name: str
@@ -41,6 +43,7 @@ class Table:
   by: str = "row"
   similarity: str = "cosine"
   note: str = ""
+  mean: str = ""
 
   def __post_init__(self):
     if self.by not in ("row", "similarity") or (self.by == "similarity" and len(self.rows) != 1):
@@ -145,7 +148,8 @@ def summarise(table: Table, results: Mapping[str, Mapping[int, Measured]]) -> di
 
   Returns:
     dict: `rows`: name -> column -> {"mean", "std", "seeds"}, std being that of a sample of seeds,
-    None for one seed; `expected`: a list of tests; `minutes` of all runs; `name`, `title`, `note`.
+    None for one seed, and in the row `table.mean` that of a sample of rows; `expected`: a list of
+    tests; `minutes` of all runs; `name`, `title`, `note`.
   """
   measured = _by_similarity(table, results) if table.by == "similarity" else results
   rows = {}
@@ -156,10 +160,23 @@ def summarise(table: Table, results: Mapping[str, Mapping[int, Measured]]) -> di
       std = float(np.std(means, ddof=1)) if len(means) > 1 else None
       columns[column] = {"mean": float(np.mean(means)), "std": std, "seeds": sorted(by_seed)}
     rows[name] = columns
+  if table.mean:
+    rows[table.mean] = _mean([rows.get(name, {}) for name in table.rows])
   tests = [test for claim in table.expected for test in _test(table, claim, measured)]
   return {"name": table.name, "title": table.title, "note": table.note, "rows": rows,
           "expected": tests, "minutes": sum(m.minutes for r in results.values()
                                             for m in r.values())}
+
+
+def _mean(rows: Sequence[dict]) -> dict:
+  """The mean of rows in the columns that all have, std being that of a sample of rows."""
+  found = {}
+  for column in (c for c in rows[0] if all(c in row for row in rows)):
+    means = [row[column]["mean"] for row in rows]
+    seeds = set.intersection(*(set(row[column]["seeds"]) for row in rows))
+    found[column] = {"mean": float(np.mean(means)), "seeds": sorted(seeds),
+                     "std": float(np.std(means, ddof=1)) if len(means) > 1 else None}
+  return found
 
 
 def _by_similarity(table: Table, results) -> dict[str, dict[int, Measured]]:

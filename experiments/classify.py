@@ -54,6 +54,7 @@ def base() -> ml_collections.ConfigDict:
   c.views = dict(
       name="clips", clips=1, frames=8, stride=8,
       fps=30.0,  # frames a second that the stride counts in; 0 for the video's own frames
+      short="hold",  # a clip that a video is too short for: its last frame again, or "loop"
       size=224,
       short_side=0,  # frames are decoded at; 0 for their own size
       recipe="fine_tune_provico",  # a function of data_pipelines/augment/recipes.py
@@ -82,8 +83,8 @@ def classification(test: str, views=None, **options) -> dict:
   A `name` in `options` is of another data set.
   """
   return dict(name="classification", data=dict(name="", root="", train="", test=test) | options,
-              views=dict(clips=10, frames=8, stride=8, fps=30.0, size=256, short_side=256, crops=3)
-              | (views or {}), args={})
+              views=dict(clips=10, frames=8, stride=8, fps=30.0, short="hold", size=256,
+                         short_side=256, crops=3) | (views or {}), args={})
 
 
 def embedded(c: ml_collections.ConfigDict) -> None:
@@ -140,14 +141,14 @@ def ucf101_frames(c: ml_collections.ConfigDict) -> None:
   """
   epoch = 5 * 9537 // 32
   _official(c, "ucf101", classes=101, steps=21 * epoch)
-  c.views.update(frames=32, stride=1, fps=16.0, recipe="fine_tune")
+  c.views.update(frames=32, stride=1, fps=16.0, short="loop", recipe="fine_tune")
   c.views.augment = dict(area=(0.08, 1.0), jitter=(0.4, 0.4, 0.4, 0.2), flip_p=0.5)
   c.method.args.update(backbone="resnet50", dropout=0.9, head_first=5 * epoch, groups=4)
   c.optim.head_first = c.method.args.get_ref("head_first")
   c.optim.update(optimiser="adam", learning_rate=1e-4, schedule="milestones", factor=0.3,
                  milestones=tuple((5 + n) * epoch for n in (6, 10, 14)))
   c.train.batch = 32
-  c.evals.top1.views.update(frames=32, stride=1, fps=16.0, size=224, crops=1)
+  c.evals.top1.views.update(frames=32, stride=1, fps=16.0, short="loop", size=224, crops=1)
 
 
 def imagenet_linear(c: ml_collections.ConfigDict) -> None:
@@ -190,5 +191,6 @@ def sweep(name: str = ""):
       note="Without method.weights the first two rows are the same run.")
   splits = Table("splits", "The official splits", {
       f"split {n}": {"data.split": f"train{n}", "evals.top1.data.test": f"test{n}"}
-      for n in (1, 2, 3)}, similarity="", note="What is published is the mean of the three rows.")
+      for n in (1, 2, 3)}, similarity="", mean="mean of 3 splits",
+      note="What is published is the last row; there ± is the standard deviation over splits.")
   return pick([start, splits], name or "start")  # only some data sets have splits

@@ -24,7 +24,7 @@ PATHS = ("data.root", "data.queries", "data.annotations", "data.cache_dir",
          "features.weights", "features.whitening", "method.weights")  # made absolute
 ELSEWHERE = ("data", "evals")  # what --mode=eval takes from --config, to evaluate on other data
 FLAG_USERS = {"config": ["train", "eval"], "exported": ["eval"], "input": ["extract", "eval"],
-              "first": ["eval"], "output": ["extract", "export", "eval"]}
+              "first": ["eval"], "protocol": ["eval"], "output": ["extract", "export", "eval"]}
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -116,6 +116,7 @@ def resolve(config_flag, workdir: str, mode: str) -> tuple[ml_collections.Config
     _make_absolute(config)
     for group in ELSEWHERE:
       trained[group] = config[group]
+  config_file.fill(trained)
   return trained, pathlib.Path(workdir)
 
 
@@ -165,7 +166,7 @@ def hash_of(values: dict) -> str:
 def _values(config) -> dict:
   """The values, by dotted name, that decide what a run computes."""
   flat = _flat(json.loads(to_json(config)))
-  return {k: v for k, v in flat.items() if k not in INERT}
+  return {k: v for k, v in flat.items() if k not in INERT and not config_file.as_before(k, v)}
 
 
 def to_json(config) -> str:

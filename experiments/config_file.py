@@ -1,13 +1,21 @@
-"""Config files, "file.py" or "file.py:preset": what they define, and what is wrong with them."""
+"""Config files, "file.py" or "file.py:preset": what they define, and what is wrong with them.
+
+And configs of runs by older versions: what they lack.
+"""
 
 import contextlib
 import pathlib
+import re
 import runpy
+import traceback
 
 import ml_collections
 
 from experiments.registry import nearest
 from vssl_jax.types import ConfigError
+
+# Settings, of a config or of an entry of `evals`, that older versions lacked -> what they did.
+BEFORE = {"views.short": "hold"}
 
 
 def definitions(spec: str) -> dict:
@@ -53,3 +61,47 @@ def check_key(config: ml_collections.ConfigDict, name: str, said: str) -> None:
       near = nearest(key, node) if isinstance(node, ml_collections.ConfigDict) else ""
       raise ConfigError(f"{said}: {before} has no {key!r}{near}")
     node, before = node[key], f"{before}.{key}"
+
+
+def fill(config: ml_collections.ConfigDict) -> None:
+  """Gives the config of a run by an older version what it lacks, as far as that is known."""
+  for node in (config, *config.get("evals", {}).values()):
+    for name, value in BEFORE.items():
+      group, _, key = name.rpartition(".")
+      if group in node and key not in node[group]:
+        with node[group].unlocked():
+          node[group][key] = value
+
+
+def as_before(name: str, value) -> bool:
+  """Whether a setting says what older versions did without having it."""
+  name = re.sub(r"^evals\.[^.]+\.", "", name)
+  return name in BEFORE and BEFORE[name] == value
+
+
+@contextlib.contextmanager
+def lookups(config: ml_collections.ConfigDict, remedy: str):
+  """Tells of a key that is looked up in the block and that the config lacks, with the remedy.
+
+  Any other AttributeError or KeyError is left alone: only what a part of this very config raised
+  is the config's fault.
+  """
+  try:
+    yield
+  except (AttributeError, KeyError) as e:
+    frames = [frame for frame, _ in traceback.walk_tb(e.__traceback__)]
+    inside, name = frames[-1].f_locals, frames[-1].f_code.co_name
+    node, key = inside.get("self"), inside.get({"__getattr__": "attribute"}.get(name, "key"))
+    place = _place(config, node) if name in ("__getattr__", "__getitem__") else None
+    if place is None:
+      raise
+    raise ConfigError(f"the config has no {place}{key}: {remedy}") from e
+
+
+def _place(tree: ml_collections.ConfigDict, node, prefix: str = "") -> str | None:
+  """"evals.x." of a node below a config; None where it is no part of it."""
+  if tree is node:
+    return prefix
+  found = (_place(value, node, f"{prefix}{key}.") for key, value in tree.items()
+           if isinstance(value, ml_collections.ConfigDict))
+  return next((place for place in found if place is not None), None)

@@ -18,6 +18,10 @@ and carries masks or points of yours through a video with
 
   python -m experiments.run --mode=eval --workdir=RUN --input=VIDEO --first=MASK.png --output=FOLDER
 
+whatever the run is evaluated by, by the later protocol (first and 7 previous frames, the 10 best
+cells); with --protocol=corrflow by the paper's (previous frame), which is faster, or by one of the
+run's evaluations, --protocol=masks.
+
 The authors' checkpoints: --config.method.weights=FILE, and --config.train.steps=0 to evaluate and
 export them as they are.
 

@@ -64,6 +64,7 @@ def base() -> ml_collections.ConfigDict:
   c.views = dict(
       name="clips", recipe="contrast", clips=4, frames=8, stride=8,
       fps=30.0,  # frames a second that the stride counts in; 0 for the video's own frames
+      short="hold",  # a clip that a video is too short for: its last frame again, or "loop"
       size=224,
       short_side=256,  # frames are decoded at; 0 for their own size
       augment=dict(area=(0.2, 0.766), jitter=(0.6, 0.6, 0.6, 0.15), jitter_p=0.8, grey_p=0.2,
@@ -87,8 +88,8 @@ def labelled(evaluator: str, train: str, test: str, *, name: str = "", views=Non
              **options) -> dict:
   """An evaluation on labelled videos; without a name on the run's own data set."""
   return dict(name=evaluator, data=dict(name=name, root="", train=train, test=test, **options),
-              views=dict(clips=10, frames=8, stride=8, fps=30.0, size=224, short_side=256, crops=1)
-              | (views or {}), args=args or {})
+              views=dict(clips=10, frames=8, stride=8, fps=30.0, short="hold", size=224,
+                         short_side=256, crops=1) | (views or {}), args=args or {})
 
 
 def uncertainty(train: str, test: str, *, corruptions=None, **kwargs) -> dict:

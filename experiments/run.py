@@ -5,7 +5,7 @@ r"""Trains, evaluates, extracts and exports.
   python -m experiments.run --mode=eval    --workdir=RUN --config=experiments/tca.py:fivr \
                             --config.data.root=FIVR              on another data set
   python -m experiments.run --mode=eval    --workdir=RUN --input=VIDEO --first=MASK_OR_POINTS \
-                            --output=FOLDER                      masks or points through a video
+                            --output=FOLDER [--protocol=corrflow]  masks or points in a video
   python -m experiments.run --mode=extract --workdir=RUN --input=VIDEOS --output=FILE.parquet
   python -m experiments.run --mode=export  --workdir=RUN --output=FOLDER
 
@@ -25,7 +25,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from data_pipelines.errors import DataError
-from experiments import cli
+from experiments import cli, config_file
 from vssl_jax.types import ConfigError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -39,12 +39,19 @@ INPUT = flags.DEFINE_string("input", "", "extract: a video, or a folder of video
                             "or a folder of pictures, to carry --first through.")
 FIRST = flags.DEFINE_string("first", "", "eval with --input: what the first frame shows, a label "
                             "map (.png) or points (.csv with columns x, y and perhaps name).")
+PROTOCOL = flags.DEFINE_string("protocol", "", "eval with --input: how --first is carried, by the "
+                               "name of an evaluation of the run, or corrflow (the paper's), mast, "
+                               "crw, ...; default later: the first frame and 7 previous ones.")
 OUTPUT = flags.DEFINE_string("output", "", "extract: a file or folder; export, eval: a folder.")
 COORDINATOR = flags.DEFINE_string(
     "coordinator", "", 'Several processes: host:port of the first; "auto" on TPU pods and SLURM.')
 PROCESSES = flags.DEFINE_integer("processes", 0, "Several processes: how many.")
 PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Several processes: which one this is.")
 DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error in the input.")
+# What to do where a config lacks a key.
+ADD = "add it to the config file"
+OLDER = ("the run in {} is of an older version; train it anew, or add to its config.json what it "
+         "was trained with")
 
 
 def main(argv):
@@ -56,16 +63,18 @@ def main(argv):
 
   parallel.initialise(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
   config, workdir = cli.resolve(CONFIG, WORKDIR.value, MODE.value)
-  if MODE.value == "train":
-    modes.train(config, workdir)
-  elif MODE.value == "eval" and (INPUT.value or FIRST.value or OUTPUT.value):
-    modes.evaluate_own(config, workdir, EXPORTED.value, INPUT.value, FIRST.value, OUTPUT.value)
-  elif MODE.value == "eval":
-    modes.evaluate(config, workdir, EXPORTED.value, elsewhere=CONFIG.value is not None)
-  elif MODE.value == "extract":
-    modes.extract(config, workdir, INPUT.value, OUTPUT.value)
-  else:
-    modes.export(config, workdir, OUTPUT.value)
+  with config_file.lookups(config, ADD if MODE.value == "train" else OLDER.format(workdir)):
+    if MODE.value == "train":
+      modes.train(config, workdir)
+    elif MODE.value == "eval" and (INPUT.value or FIRST.value or OUTPUT.value or PROTOCOL.value):
+      modes.evaluate_own(config, workdir, EXPORTED.value, INPUT.value, FIRST.value, OUTPUT.value,
+                         PROTOCOL.value)
+    elif MODE.value == "eval":
+      modes.evaluate(config, workdir, EXPORTED.value, elsewhere=CONFIG.value is not None)
+    elif MODE.value == "extract":
+      modes.extract(config, workdir, INPUT.value, OUTPUT.value)
+    else:
+      modes.export(config, workdir, OUTPUT.value)
 
 
 def run(main=main) -> None:

@@ -1,11 +1,14 @@
 """Tables of several evaluations, and how rows compare."""
 
 import math
+import numbers
 from collections.abc import Mapping
+from typing import Any
 
 from vssl_jax.metrics import intervals
 
-Cells = Mapping[str, Mapping[str, float]]  # evaluation -> head of a column -> number
+# Evaluation -> head of a column -> number, or what is written as its `str`.
+Cells = Mapping[str, Mapping[str, Any]]
 
 
 def lines(rows: Mapping[str, Cells], unit: str = "%") -> list[str]:
@@ -15,7 +18,8 @@ def lines(rows: Mapping[str, Cells], unit: str = "%") -> list[str]:
   """
   first = next(iter(rows.values()))
   wide = max(len(name) for name in [unit, *rows])
-  width = {name: max(9, 2 + max(map(len, group)), -(-len(name) // len(group)) + 1)
+  width = {name: max(9, 2 + max(map(len, group)), -(-len(name) // len(group)) + 1,
+                     *(2 + len(_cell(x)) for row in rows.values() for x in row[name].values()))
            for name, group in first.items()}
 
   def line(label: str, groups: list[str]) -> str:
@@ -28,7 +32,9 @@ def lines(rows: Mapping[str, Cells], unit: str = "%") -> list[str]:
                          for name, group in cells.items()]) for label, cells in rows.items())]
 
 
-def _cell(x: float) -> str:
+def _cell(x) -> str:
+  if not isinstance(x, numbers.Real):
+    return str(x)
   return "-" if math.isnan(x) else f"{x:.1f}"
 
 

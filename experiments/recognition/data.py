@@ -50,7 +50,7 @@ def reader(config, memory: float = 0.0) -> clips.Reader:
                         "views.clips says how many of a video")
     choose = functools.partial(sample.clips, n_clips=config.clips, n_frames=config.frames,
                                stride=config.stride, fps=config.fps or None, mode="random",
-                               short="hold")
+                               short=_short(config, "views"))
     make = recipes.contrastive_video
   if config.recipe != "contrast":
     if config.recipe not in RECIPES:
@@ -84,6 +84,15 @@ def _check_clips(config, key: str) -> None:
       raise ConfigError(f"{key}.{name}={config[name]} should be at least 1")
   if config.fps < 0:
     raise ConfigError(f"{key}.fps={config.fps} should be at least 0")
+
+
+def _short(config, key: str) -> str:
+  """What fills a clip that a video is too short for."""
+  if config.frames == 1:
+    return "hold"  # a frame fits into any video
+  if config.short not in sample.SHORT:
+    raise ConfigError(f"{key}.short={config.short!r}{registry.nearest(config.short, sample.SHORT)}")
+  return config.short
 
 
 def check_classes(dataset: Dataset, config, key: str) -> None:
@@ -146,7 +155,8 @@ class Views:
     self.skipped, self.bad = len(dataset.records) - len(known), BadVideos(log.write)
     self.dataset = dataclasses.replace(dataset, records=known)
     choose = functools.partial(sample.clips, n_clips=config.clips, n_frames=config.frames,
-                               stride=config.stride, fps=config.fps or None, short="hold")
+                               stride=config.stride, fps=config.fps or None,
+                               short=_short(config, key))
     transform = (recipes.side_views(side, short_side=short, n=config.crops) if config.crops > 1
                  else recipes.centre_view(side, short_side=short))
     self._read, self._kept = clips.Reader(choose, transform, short), []

@@ -54,5 +54,7 @@ def moments(times: np.ndarray, views) -> np.ndarray:
   stepped = sample.per_second(times, views.fps) if views.fps else np.arange(len(times))
   span = views.frames * views.stride
   count = max(1, len(stepped) // span)
-  places = np.arange(count)[:, None] * span + np.arange(views.frames) * views.stride
+  fits = -(-len(stepped) // views.stride)  # frames of a clip, at least
+  within = np.arange(views.frames) % fits if views.short == "loop" else np.arange(views.frames)
+  places = np.arange(count)[:, None] * span + within * views.stride
   return stepped[np.minimum(places, len(stepped) - 1)]

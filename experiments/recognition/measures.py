@@ -5,6 +5,7 @@ test are what `data.Views.embedded` gives.
 """
 
 import dataclasses
+import types
 from typing import Any
 
 import numpy as np
@@ -64,15 +65,28 @@ def check(name: str, key: str, args) -> None:
   if name not in MEANING:
     raise ConfigError(f"{key}.name={name!r}{registry.nearest(name, MEANING)}")
   try:
-    if name == "uncertainty":
+    if name == "classification":
+      _check_known(name, key, args, [])
+    elif name == "uncertainty":
       _check_uncertainty(args)
     elif name == "instance_retrieval":
+      _check_known(name, key, args, ["ks"])
       labelled.check_counts("ks", tuple(args.get("ks", (1,))))
+    elif name == "tracking":
+      track = types.SimpleNamespace(id="a", truth={"boxes": np.ones((2, 4))})
+      registry.make("vssl_jax.evaluators", name, f"{key}.name", [track], None, **args)
     elif name in LABELLED:
       some = Labelled(np.eye(2, dtype=np.float32), np.array([0, 1]), np.array(["a", "b"]))
       registry.make("vssl_jax.evaluators", name, f"{key}.name", some, some, **args)
   except (ConfigError, TypeError, ValueError) as e:
-    raise ConfigError(str(e) if key in str(e) else f"{key}.args: {e}") from e
+    told = str(e).removeprefix(f"{name}: ")
+    raise ConfigError(told if key in told else f"{key}.args: {told}") from e
+
+
+def _check_known(name: str, key: str, args, known: list[str]) -> None:
+  for argument in set(args) - set(known):
+    raise ConfigError(f"{key}.name={name!r} takes no {argument!r}"
+                      + (registry.nearest(argument, known) if known else ""))
 
 
 def _check_uncertainty(args) -> None:

@@ -3,12 +3,12 @@
 import dataclasses
 import pathlib
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from experiments import tables
-from experiments.recognition import measures
+from experiments.recognition import measures, splits
 from experiments.recognition.measures import Result
 from vssl_jax.evaluators import figures_neighbours, figures_uncertainty
 
@@ -20,10 +20,12 @@ class Reports:
   Attributes:
     by_eval: name in `evals` -> result of that evaluation.
     features: of every part of a data set that was described for them.
+    groups: what some of the evaluations are together, as of `splits.groups`.
   """
 
   by_eval: dict[str, Result]
   features: dict[str, np.ndarray]
+  groups: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
   @property
   def numbers(self) -> dict[str, float]:
@@ -37,11 +39,23 @@ class Reports:
     return {f"{head}/{name}": items for name, result in self.by_eval.items()
             for head, items in result.items.items()}
 
+  @property
+  def over_splits(self) -> dict[str, splits.Spread]:
+    """"top1/NAME" and so on, of evaluations on several splits of a data set."""
+    return {f"{key}/{stem}": spread for stem, names in self.groups.items()
+            for key, spread in splits.over(self.by_eval[n].numbers for n in names).items()}
+
+  @property
+  def shown(self) -> dict[str, dict[str, float | splits.Spread]]:
+    """Cells of the table, in groups."""
+    together = {f"{stem}, {len(names)} splits": splits.over(self.by_eval[n].shown for n in names)
+                for stem, names in self.groups.items()}
+    return {name: r.shown for name, r in self.by_eval.items()} | together
+
 
 def table(task, reports: Mapping[str, Reports]) -> str:
   """Rows of the evaluations' first numbers, what they mean, and what they are of."""
-  rows = {label: {name: r.shown for name, r in row.by_eval.items()}
-          for label, row in reports.items()}
+  rows = {label: row.shown for label, row in reports.items()}
   return "\n".join([*tables.lines(rows), "", *_explain(task, reports)])
 
 
@@ -58,6 +72,9 @@ def _explain(task, reports: Mapping[str, Reports]) -> list[str]:
   lines += dict.fromkeys(d.note for e in task.evaluations.values() for d in e.datasets if d.note)
   lines += [f"{name}: left out, {why}." for name, why in task.skipped.items()]
   lines += dict.fromkeys(measures.MEANING[c.evals[name].name] for name in task.evaluations)
+  for stem, names in next(iter(reports.values())).groups.items():
+    lines.append(f"{stem}, {len(names)} splits: mean of {', '.join(names)}, ± their standard "
+                 "deviation.")
   lines += tables.gains({label: _main_columns(row) for label, row in reports.items()})
   lines.append(f"The run was trained on the data set {task.trained_on!r} (seed {c.seed})."
                if task.trained_on else f"Seed {c.seed}; trained on {c.data.name} for "
@@ -129,4 +146,6 @@ def _apart(a: float, b: float) -> float:
 
 def numbers(report: Reports) -> dict:
   """A row of results.json."""
-  return {**report.numbers, "per_item": report.per_item}
+  spreads = {key: dataclasses.asdict(x) for key, x in report.over_splits.items()}
+  return {**report.numbers, **({"over_splits": spreads} if spreads else {}),
+          "per_item": report.per_item}

@@ -16,5 +16,5 @@ A workflow is a module with
   exported)` -> half a sentence, or RuntimeError; `numbers(report)` -> a row of results.json, which
   has "per_item": {column: {item: value}}, what ablations are tested on.
 - `extract(model, workdir, source, output)`, for --mode=extract, whose output is `EXTRACTED`; and
-  `own(model, name, row, source, first, output)`, for --mode=eval of a user's own file.
+  `own(model, name, row, source, first, output, protocol)`, for --mode=eval of a user's own file.
 """

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import types
 from collections.abc import Callable, Iterator
 
 import jax
@@ -15,7 +16,7 @@ from experiments.correspondence import data, own_video
 from experiments.correspondence import extract as extraction
 from experiments.correspondence.results import Reports, check_equal, figures, files, numbers, table
 from vssl_jax import export, parallel
-from vssl_jax.evaluators import dense, segmentation
+from vssl_jax.evaluators import dense, propagation, segmentation
 from vssl_jax.types import ConfigError
 
 __all__ = ["Evaluation", "Model", "Task", "check_equal", "extract", "figures", "files", "numbers",
@@ -24,6 +25,7 @@ __all__ = ["Evaluation", "Model", "Task", "check_equal", "extract", "figures", "
 CENTROIDS = "centroids.npy"  # of the colour classes, in a run's folder
 LEAST = {"clips.size": 16, "colours.clusters": 0, "colours.samples": 1, "colours.videos": 1}
 EXTRACTED = "FOLDER"
+OWN = "later"  # protocol for a user's own video: better than the paper's, which has one reference
 READERS = {"segmentation": sequences.labelled, "keypoints": sequences.frames}  # by evaluator
 
 # What is evaluated: `{"image": uint8 [1, H, W, 3]}` to `{"features": [1, h, w, D]}`; None repeats
@@ -103,6 +105,25 @@ class Model(clip_runs.Model):
     return [path]
 
 
+def _evaluator(settings, key: str, data):
+  return registry.make("vssl_jax.evaluators", settings.name, f"{key}.name", data,
+                       READERS[settings.name], **settings.args)
+
+
+def _check(settings, key: str, stride: int) -> None:
+  """Raises ConfigError where an evaluation can't be made, before anything is read."""
+  if settings.name not in READERS:
+    raise ConfigError(f"{key}.name={settings.name!r}{registry.nearest(settings.name, READERS)}")
+  video = types.SimpleNamespace(id="a", truth={"points": np.zeros((1, 1, 2))})
+  try:
+    used = _evaluator(settings, key, [video]).protocol.stride
+  except ConfigError as e:
+    raise ConfigError(str(e) if key in str(e) else f"{key}.args: {e}") from e
+  if used != stride:
+    raise ConfigError(f"{key}.args: the protocol's stride is {used}, the features' is {stride}; "
+                      f"set {key}.args.changes.stride={stride}")
+
+
 class Evaluation:
   """A trained model on data sets other than the run's own.
 
@@ -121,23 +142,14 @@ class Evaluation:
   def _prepare(self) -> None:
     self.datasets, self.evaluators, self.skipped = {}, {}, []
     for name, settings in self.config.evals.items():
+      _check(settings, f"evals.{name}", self.model.stride)
+    for name, settings in self.config.evals.items():
       key = f"evals.{name}"
       if settings.data.name and not settings.data.root:
         self.skipped.append(name)
         continue
-      found = datasets.load(settings.data, f"{key}.data", self.config.data)
-      if settings.name not in READERS:
-        raise ConfigError(f"{key}.name={settings.name!r}{registry.nearest(settings.name, READERS)}")
-      self.datasets[name] = found
-      self.evaluators[name] = registry.make(
-          "vssl_jax.evaluators", settings.name, f"{key}.name", found, READERS[settings.name],
-          **settings.args)
-      stride = self.evaluators[name].protocol.stride
-      if stride != self.model.stride:
-        raise ConfigError(f"{key}.args: the protocol's stride is {stride}, the features' is "
-                          f"{self.model.stride}; set {key}.args.changes.stride="
-                          f"{self.model.stride}")
-
+      self.datasets[name] = datasets.load(settings.data, f"{key}.data", self.config.data)
+      self.evaluators[name] = _evaluator(settings, key, self.datasets[name])
     if not self.evaluators:
       raise ConfigError("nothing to evaluate on: set " + " or ".join(
           f"evals.{name}.data.root" for name in self.skipped))
@@ -171,17 +183,33 @@ def extract(model: Model, workdir: pathlib.Path, source: str, output: str) -> No
                            origin=origin).text())
 
 
-def own(model: Model, name: str, row: Row, source: str, first: str, output: str) -> None:
-  """Carries masks or points of the first frame through a user's own video."""
+def own(model: Model, name: str, row: Row, source: str, first: str, output: str,
+        protocol: str = "") -> None:
+  """Carries masks or points of the first frame through a user's own video, see `own_protocol`."""
   if not source or not first or not output:
     raise ConfigError("a video of your own needs --input=VIDEO, --first=MASK.png or POINTS.csv, "
                       "and --output=FOLDER")
-  kind = "keypoints" if first.lower().endswith(".csv") else "segmentation"
-  evals = list(model.config.evals.values())
-  settings = next((e for e in evals if e.name == kind), evals[0]).args
-  protocol = segmentation.choose_protocol(settings.protocol, settings.changes)
-  written = own_video.propagate(row, protocol, source, first, output)
-  print(f"{name}, protocol {settings.protocol}\n{written.text()}")
+  protocol = protocol or OWN
+  chosen = own_protocol(protocol, model)
+  written = own_video.propagate(row, chosen, source, first, output)
+  print(f"{name}, protocol {protocol}\n{written.text()}")
+
+
+def own_protocol(name: str, model: Model) -> propagation.Protocol:
+  """The protocol of an evaluation of the run, or of `propagation.PROTOCOLS` at its stride.
+
+  Raises:
+    ConfigError: there is no such name.
+  """
+  evals = model.config.evals
+  if name in evals:
+    args = evals[name].args
+    return segmentation.choose_protocol(args.protocol, args.changes)
+  if name not in propagation.PROTOCOLS:
+    raise ConfigError(f"--protocol={name} names neither an evaluation of this run nor a protocol"
+                      f"{registry.nearest(name, {*evals, *propagation.PROTOCOLS})}")
+  lie = {"align": model.config.method.args.align} if name == OWN else {}
+  return propagation.protocol(name, stride=model.stride, **lie)
 
 
 class Task(Evaluation):

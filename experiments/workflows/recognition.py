@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipelines import encode
 from experiments import clip_runs, inputs, registry
-from experiments.recognition import data, evaluations, extraction
+from experiments.recognition import data, evaluations, extraction, splits
 from experiments.recognition.results import Reports, check_equal, figures, files, numbers, table
 from vssl_jax import export, parallel
 from vssl_jax.convert import trunk
@@ -190,7 +190,8 @@ class Evaluation:
     for name, evaluation in self.evaluations.items():
       place = folder / name if folder and jax.process_index() == 0 else None
       found[name] = evaluation.measure(row, self.model.key, self.config.embed.batch, seen, place)
-    return Reports(found, {name: rows.features for name, (rows, _) in seen.items()})
+    return Reports(found, {name: rows.features for name, (rows, _) in seen.items()},
+                   splits.groups(self.config.evals, found))
 
 
 def extract(model: Model, workdir: pathlib.Path, source: str, output: str) -> None:

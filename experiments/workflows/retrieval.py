@@ -202,7 +202,11 @@ class Evaluation:
     self.data, settings = found, self.config.evals.retrieval
     evaluator = functools.partial(registry.make, "vssl_jax.evaluators", settings.name,
                                   "evals.retrieval.name", self.data, **settings.args)
-    evaluator({})  # complains now, not when all videos are decoded
+    try:
+      evaluator({})  # complains now, not when all videos are decoded
+    except ConfigError as e:
+      told = str(e)
+      raise ConfigError(told if "evals.retrieval" in told else f"evals.retrieval: {told}") from e
     self.store, self.model.whitening = features.prepare(self.config, self.data,
                                                         self.model.extractor, known)
     self.evaluator = evaluator(self.store)

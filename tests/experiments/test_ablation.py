@@ -65,6 +65,19 @@ def test_markdown():
       "A note.", "", "6.0 minutes of runs."]
 
 
+def test_splits_have_a_mean_once_all_are_there():
+  table = Table("splits", "Splits", {"1": {}, "2": {}, "3": {}}, mean="mean")
+  results = {str(n): {0: measured(top1_x=[a]), 1: measured(top1_x=[b])}
+             for n, a, b in ((1, 0.5, 0.7), (2, 0.6, 1.0), (3, 0.7, 0.7))}
+  found = ablation.summarise(table, results)
+  assert list(found["rows"]) == ["1", "2", "3", "mean"]
+  assert found["rows"]["mean"] == {"top1/x": {  # of 0.6, 0.8 and 0.7
+      "mean": pytest.approx(0.7), "std": pytest.approx(0.1), "seeds": [0, 1]}}
+  assert "| mean | 0.700 ± 0.100 | 2 |" in ablation.markdown(found)
+  del results["2"]
+  assert "| mean | - | 0 |" in ablation.markdown(ablation.summarise(table, results))
+
+
 def test_a_row_without_results_is_told():
   text = ablation.markdown(ablation.summarise(TABLE, {"a": RESULTS["a"]}))
   assert "| a | **0.700 ± 0.141**" in text

@@ -36,6 +36,8 @@ def test_presets(preset):
   settings = config.evals.top1
   measures.check(settings.name, "evals.top1", settings.args)
   assert settings.views.frames == config.views.frames
+  wanted = "loop" if preset == "ucf101_frames" else "hold"  # cycle_contrast spec 8.1
+  assert settings.views.short == config.views.short == wanted
 
 
 def test_sweeps_name_settings_that_exist():
@@ -147,6 +149,9 @@ def test_test_clips_are_such_as_exports_take(changes):
 
 def test_a_config_of_before_is_told():
   config = classify.get_config("")
-  del config.data["memory"]
-  with pytest.raises(ConfigError, match=r"the config has no data\.memory: .* older version"):
-    recognition.Model(config, parallel.mesh(jax.devices()[:1]))
+  for group, name in ((config.data, "data.memory"), (config.views, "views.recipe")):
+    del group[name.partition(".")[2]]
+    with (pytest.raises(ConfigError, match=f"^the config has no {name}: train it anew"),
+          config_file.lookups(config, "train it anew")):
+      recognition.Model(config, parallel.mesh(jax.devices()[:1]))
+    group[name.partition(".")[2]] = 1.0

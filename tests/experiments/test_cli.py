@@ -86,11 +86,13 @@ SETTINGS = {  # setting -> what the error says; a second setting after a space
                            "procedral.py with make; did you mean 'procedural'?",
     "evals.retrieval.name=rank": "there is no vssl_jax/evaluators/rank.py with make",
     "evals.retrieval.args.similarities=('cosin',)":
-        "similarities=['cosin']: choose from cosine, chamfer, symmetric_chamfer",
+        "evals.retrieval: similarities=['cosin']: choose from cosine, chamfer, symmetric_chamfer",
     "evals.retrieval.args.block=0": "evals.retrieval.args.block=0 must be at least 1",
-    "evals.retrieval.args.dtype=float13": "dtype='float13': choose from float32, bfloat16",
-    "evals.retrieval.args.shortlist=0.0": "shortlist=0.0 is a share of the database: above 0",
-    "evals.retrieval.args.memory=-1.0": "memory=-1.0 must be at least 0 GiB",
+    "evals.retrieval.args.dtype=float13":
+        "evals.retrieval: dtype='float13': choose from float32, bfloat16",
+    "evals.retrieval.args.shortlist=0.0":
+        "evals.retrieval: shortlist=0.0 is a share of the database: above 0",
+    "evals.retrieval.args.memory=-1.0": "evals.retrieval: memory=-1.0 must be at least 0",
     "method.args.loss=infonce": "method.args.loss='infonce' is unknown; choose one of circle, info",
     "method.args.aggregator=grru":
         "method.args.aggregator=grru is no aggregator; did you mean 'gru'",
@@ -238,6 +240,12 @@ def test_modes_on_folders_that_are_no_run(server, finished, places, tmp_path):
     shutil.copy(finished / "whitening.npz", started)
     error = error_of(server.run(f"--mode={mode}", f"--workdir={started}"))
     assert f"{started / 'checkpoints'}: no checkpoints here; train first" in error
+  older = json.loads((finished / "config.json").read_text())
+  del older["embed"]["batch"]
+  (started / "config.json").write_text(json.dumps(older))
+  assert error_of(server.run("--mode=eval", f"--workdir={started}")) == (
+      f"the config has no embed.batch: the run in {started} is of an older version; train it anew, "
+      "or add to its config.json what it was trained with")
   (started / "config.json").write_text("{")
   assert "config.json is damaged" in error_of(server.run("--mode=eval", f"--workdir={started}"))
   error = error_of(server.run("--mode=eval", f"--workdir={finished}", "--exported=no.jaxexport"))

@@ -141,7 +141,9 @@ def test_masks_through_a_video_of_ones_own(run, cache, server, tmp_path):
   result = server.run("--mode=eval", f"--workdir={run[0]}", f"--input={video}",
                       f"--first={tmp_path}/mask.png", f"--output={tmp_path}/out")
   assert result.status == 0, result.err
-  assert f"{n} frames" in result.out and "trained CorrFlow, step 12" in result.out
+  assert f"{n} frames" in result.out and "trained CorrFlow, step 12, protocol later" in result.out
+  assert json.loads((tmp_path / "out" / "propagation.json").read_text())["protocol"]["recent"] == [
+      1, 2, 3, 4, 5, 6, 7]
   masks = sorted((tmp_path / "out" / "masks").iterdir())
   assert len(masks) == n
   np.testing.assert_array_equal(pictures.read_labels(str(masks[0])), labels)
@@ -156,7 +158,10 @@ def test_what_is_wrong_with_a_video_of_ones_own(run, server, tmp_path):
       ([], "needs --workdir"),
       ([f"--workdir={run[0]}", "--input=v.mp4"], "needs --input=VIDEO, --first=MASK.png"),
       ([f"--workdir={run[0]}", "--input=no.mp4", f"--first={tmp_path}/points.csv",
-        f"--output={tmp_path}/out"], "--input=no.mp4: no such file or folder")):
+        f"--output={tmp_path}/out"], "--input=no.mp4: no such file or folder"),
+      ([f"--workdir={run[0]}", "--protocol=masks"], "needs --input=VIDEO, --first=MASK.png"),
+      ([f"--workdir={run[0]}", "--input=v", f"--first={tmp_path}/points.csv", "--protocol=maks",
+        f"--output={tmp_path}/out"], "--protocol=maks names neither")):
     result = server.run("--mode=eval", "--output=out" if not flags else "--nodebug", *flags)
     assert result.status == 2 and words in result.err, result.err
 

@@ -44,6 +44,15 @@ def test_names_of_any_length_leave_cells_apart():
   assert all(line == line.rstrip() for line in (top, heads, row))
 
 
+def test_cells_of_text_are_as_wide_as_they_need():
+  rows = {"x": {"a": {"R@1": 1.0, "all": "12.3 ± 0.4"}}, "y": {"a": {"R@1": 2.0, "all": "-"}}}
+  _, heads, first, second = tables.lines(rows)
+  assert [line.split() for line in (first, second)] == [["x", "1.0", "12.3", "±", "0.4"],
+                                                        ["y", "2.0", "-"]]
+  assert len({len(line) for line in (heads, first, second)}) == 1
+  assert first.index("1.0") == second.index("2.0")
+
+
 def test_gains_are_of_the_last_row_against_each():
   items = [f"v{i}" for i in range(40)]
   hits = np.random.default_rng(0).integers(0, 2, (3, 40)) * 100.0

@@ -111,6 +111,9 @@ PROTOCOLS = {
                   align="half_pixel"),
 }
 PROTOCOLS["jhmdb"] = dataclasses.replace(PROTOCOLS["crw"], recent=tuple(range(1, 8)))
+# The same with CorrFlow's features, the first frame within a window too: large frames fit.
+PROTOCOLS["later"] = dataclasses.replace(PROTOCOLS["jhmdb"], stride=4, fixed_radius=SAME,
+                                         align="cell")
 
 
 def protocol(name: str, **changes) -> Protocol:

@@ -49,6 +49,7 @@ def test_training_frames_are_one_twice_and_others():
     ("clips", dict(clips=0), "views.clips=0"),
     ("clips", dict(frames=0), "views.frames=0"), ("clips", dict(stride=0), "views.stride=0"),
     ("clips", dict(fps=-1.0), "views.fps=-1"),
+    ("clips", dict(short="loob"), "views.short='loob'; did you mean 'loop'"),
     ("clips", dict(augment=dict(sgima=(0.1, 2.0))), "views.augment: .*sgima"),
     ("frames", dict(augment=dict(area=(2.0, 1.0))), "views.augment: ")])
 def test_impossible_training_views(kind, changes, words):
@@ -71,6 +72,20 @@ def test_test_views_are_the_middles_of_frames_evenly_spread(some, kind):
     assert x.shape == (*numbers.shape, 16, 16, 3)
     wanted = videos.frames(int(id_[1]))[numbers][..., left:left + 16, :]
     np.testing.assert_array_equal(x, wanted)
+
+
+@pytest.mark.parametrize("short, numbers", [
+    ("hold", [0, 5, 10, 11, 11, 11]), ("loop", [0, 5, 10, 0, 5, 10])])
+def test_clips_of_short_videos(some, short, numbers):
+  changes = dict(frames=6, stride=5, short=short)
+  training = videos.training("clips", **changes)
+  rows = data.reader(training).sample(np.arange(12) / 4, rng=np.random.default_rng(0))
+  assert rows.tolist() == [numbers] * 3
+  views = data.Views(some, videos.views("clips", **changes), training, "evals.x.views")
+  left = (videos.WIDTH - 16) // 2
+  for id_, _, x in views:
+    wanted = videos.frames(int(id_[1]))[numbers][..., left:left + 16, :]
+    np.testing.assert_array_equal(x, np.stack([wanted] * 2))
 
 
 def test_crops_are_views_of_their_own(some):
@@ -115,6 +130,7 @@ def test_videos_that_cannot_be_read_are_left_out(some, tmp_path, capsys):
     ("clips", dict(frames=0), r"evals\.x\.views\.frames=0"),
     ("clips", dict(stride=0), r"evals\.x\.views\.stride=0"),
     ("clips", dict(fps=-2.0), r"evals\.x\.views\.fps=-2"),
+    ("clips", dict(short="holt"), r"evals\.x\.views\.short='holt'; did you mean 'hold'"),
     ("clips", dict(size=17), r"evals\.x\.views\.size=17 .*evals\.x\.views\.short_side=16"),
     ("frames", dict(size=0), r"evals\.x\.views\.size=0"),
     ("clips", dict(crops=0), r"evals\.x\.views\.crops=0")])

@@ -214,6 +214,25 @@ def test_a_head_is_read_instead_of_trained(cache, tmp_path):
     evaluations.make_all(followed(cache, "siamese", weights=empty))
 
 
+@pytest.mark.parametrize("args, words", [
+    (dict(matcher="rigde"), "args: matcher='rigde' is unknown; choose one of siamese, ridge"),
+    (dict(benchmark="otp"), "args: benchmark='otp'"), (dict(protocol="x"), "args: protocol='x'"),
+    (dict(changes=dict(scalez=3)), "args: .*scalez"), (dict(matchr="ridge"), ".*did you mean"),
+    (dict(matcher_args=dict(lam=1)), "args: .*lam")])
+def test_impossible_arguments_of_tracking_are_told_by_their_key(cache, args, words):
+  one = followed(cache)
+  one.evals.tracks.args.update(args)
+  one.evals.tracks.data.name = "otb"  # without a folder: nothing is read
+  with pytest.raises(ConfigError, match=rf"^evals\.tracks\.{words}" if "args" in words else words):
+    evaluations.make_all(one)
+
+
+@pytest.mark.parametrize("name", ["classification", "instance_retrieval"])
+def test_arguments_that_are_not_taken(cache, name):
+  with pytest.raises(ConfigError, match=rf"evals\.a\.name='{name}' takes no 'kss'"):
+    evaluations.make_all(config(cache, a=labelled(name, kss=(1,))))
+
+
 @pytest.mark.parametrize("head, words", [
     (dict(loss="hinge"), r"evals\.tracks\.head: loss='hinge'"),
     (dict(epochs=0), r"evals\.tracks\.head: epochs=0"),

@@ -37,7 +37,9 @@ def run(folder, output, kind, embed=data.pixels, **changes):
     ("clips", {}, [[0, 2, 4, 6]]),  # a second clip would need 16 frames
     ("clips", dict(frames=2), [[0, 2], [4, 6], [8, 10]]),
     ("clips", dict(frames=3, stride=1, fps=2.0), [[0, 2, 4], [6, 8, 10]]),
-    ("clips", dict(frames=8, stride=3), [[0, 3, 6, 9, 11, 11, 11, 11]])])  # too short: held
+    ("clips", dict(frames=8, stride=3), [[0, 3, 6, 9, 11, 11, 11, 11]]),  # too short: held
+    ("clips", dict(frames=8, stride=3, short="loop"), [[0, 3, 6, 9, 0, 3, 6, 9]]),
+    ("clips", dict(frames=4, stride=3, short="loop"), [[0, 3, 6, 9]])])
 def test_rows_are_of_moments_in_order(folder, tmp_path, kind, changes, numbers):
   seen = []
 

@@ -34,7 +34,7 @@ def dataset(folder: pathlib.Path, labels) -> Dataset:
 def training(kind: str, **changes) -> ml_collections.ConfigDict:
   """The group `views` of a run."""
   own = (dict(candidates=2, distinct=True) if kind == "frames"
-         else dict(clips=3, frames=4, stride=2, fps=0.0))
+         else dict(clips=3, frames=4, stride=2, fps=0.0, short="hold"))
   return ml_collections.ConfigDict(
       dict(name=kind, recipe="contrast", size=8, short_side=0, augment=dict(AUGMENT))
       | own | changes)
@@ -42,6 +42,6 @@ def training(kind: str, **changes) -> ml_collections.ConfigDict:
 
 def views(kind: str, **changes) -> ml_collections.ConfigDict:
   """The group `views` of an evaluation."""
-  own = dict(frames=1, stride=1) if kind == "frames" else dict(frames=4, stride=2)
+  own = dict(frames=1, stride=1) if kind == "frames" else dict(frames=4, stride=2, short="hold")
   return ml_collections.ConfigDict(
       dict(clips=2, fps=0.0, size=16, short_side=16, crops=1) | own | changes)
