@@ -112,8 +112,8 @@ class Reader:
 def training(dataset: Dataset, read: Callable, *, seed: int, times: int = 1) -> grain.MapDataset:
   """Training examples as an infinite random-access data set, for `batches`.
 
-  Every record comes once an epoch, in a new order each; epochs run on into each other. In place of
-  a record that can't be read another one is drawn, so that example i is a function of seed and i.
+  Every record comes `times` an epoch, in a new order each; epochs run on into each other. In place
+  of a record that can't be read another is drawn, so that example i is a function of seed and i.
 
   Args:
     read: `(record, rng)` -> dict of arrays, a `Reader` or another function; raises `VideoError`.

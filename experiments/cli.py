@@ -169,6 +169,13 @@ def _values(config) -> dict:
   return {k: v for k, v in flat.items() if k not in INERT and not config_file.as_before(k, v)}
 
 
+def _filled(config: dict) -> dict:
+  """All values by dotted name, with those that older versions lacked."""
+  filled = ml_collections.ConfigDict(config)
+  config_file.fill(filled)
+  return _flat(json.loads(to_json(filled)))
+
+
 def to_json(config) -> str:
   """A config as JSON with sorted keys."""
   return json.dumps(config.to_dict(), indent=1, sort_keys=True, default=list)
@@ -188,9 +195,9 @@ def claim(config, workdir: pathlib.Path, first: bool) -> contextlib.AbstractCont
   """
   file = workdir / "config.json"
   if file.is_file():
-    before = _values(ml_collections.ConfigDict(_read(file)))
-    now = _values(config)
-    changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+    before, now = (_filled(x) for x in (_read(file), json.loads(to_json(config))))
+    changed = sorted(k for k in (before.keys() | now.keys()) - set(INERT)
+                     if before.get(k) != now.get(k))
     if changed:
       shown = ", ".join(f"{k} ({before.get(k)} there, {now.get(k)} now)" for k in changed[:4])
       raise ConfigError(f"--workdir={workdir} holds a run with other values: {shown}; choose "

@@ -8,14 +8,17 @@ import pathlib
 import re
 import runpy
 import traceback
+from collections.abc import Callable
 
 import ml_collections
 
 from experiments.registry import nearest
 from vssl_jax.types import ConfigError
 
+ADD = "add it to the config file"  # what to do where a config lacks a key
 # Settings, of a config or of an entry of `evals`, that older versions lacked -> what they did.
-BEFORE = {"views.short": "hold"}
+BEFORE = {"views.short": "hold", "head.weights": "", "head.radius": 16.0, "head.steps": 0,
+          "head.drops": (), "head.shift": 0.0, "head.zoom": 0.0}
 
 
 def definitions(spec: str) -> dict:
@@ -76,12 +79,13 @@ def fill(config: ml_collections.ConfigDict) -> None:
 def as_before(name: str, value) -> bool:
   """Whether a setting says what older versions did without having it."""
   name = re.sub(r"^evals\.[^.]+\.", "", name)
+  value = tuple(value) if isinstance(value, list) else value  # as JSON has it
   return name in BEFORE and BEFORE[name] == value
 
 
 @contextlib.contextmanager
-def lookups(config: ml_collections.ConfigDict, remedy: str):
-  """Tells of a key that is looked up in the block and that the config lacks, with the remedy.
+def lookups(config: ml_collections.ConfigDict, remedy: Callable[[str], str]):
+  """Tells of a key that is looked up in the block and that the config lacks, and its remedy.
 
   Any other AttributeError or KeyError is left alone: only what a part of this very config raised
   is the config's fault.
@@ -95,7 +99,7 @@ def lookups(config: ml_collections.ConfigDict, remedy: str):
     place = _place(config, node) if name in ("__getattr__", "__getitem__") else None
     if place is None:
       raise
-    raise ConfigError(f"the config has no {place}{key}: {remedy}") from e
+    raise ConfigError(f"the config has no {place}{key}: {remedy(f'{place}{key}')}") from e
 
 
 def _place(tree: ml_collections.ConfigDict, node, prefix: str = "") -> str | None:

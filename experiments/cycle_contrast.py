@@ -111,7 +111,7 @@ def tracking(test: str, *, train: str = "", name: str = "", benchmark: str = "ot
                         channels=0, scale=0.0,  # 0 for the backbone's, see models.siamfc.HEADS
                         loss="focal", radius=16.0,  # pixels around the target that are positive
                         epochs=50, pairs=1,  # of a sequence in an epoch
-                        steps=0,  # of an epoch; 0 for as many as the pairs make
+                        steps=0,  # of an epoch, however many pairs; 0 for as many as they make
                         batch=8, learning_rate=1e-3, final=1e-5,
                         drops=(),  # epochs after which the rate falls to a tenth, not to `final`
                         shift=0.0, zoom=0.0,  # Laplace noise of the search's box, in its sides
@@ -191,7 +191,8 @@ def otb(c: ml_collections.ConfigDict) -> None:
 
   Its head is trained on GOT-10k, `--config.evals.released.head.data.root`, which both share. The
   same with the head trained as VINCE does, on a hundred times as many pairs, waits for
-  `--config.evals.vince.head.data.root`.
+  `--config.evals.vince.head.data.root`. A head that is read (`head.weights`) is for the evaluation
+  that names it.
   """
   c.data.update(name="otb", root=config_dict.placeholder(str), allow_missing=True)
   c.evals.ridge = tracking("otb100")

@@ -48,10 +48,6 @@ COORDINATOR = flags.DEFINE_string(
 PROCESSES = flags.DEFINE_integer("processes", 0, "Several processes: how many.")
 PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Several processes: which one this is.")
 DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error in the input.")
-# What to do where a config lacks a key.
-ADD = "add it to the config file"
-OLDER = ("the run in {} is of an older version; train it anew, or add to its config.json what it "
-         "was trained with")
 
 
 def main(argv):
@@ -63,7 +59,7 @@ def main(argv):
 
   parallel.initialise(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
   config, workdir = cli.resolve(CONFIG, WORKDIR.value, MODE.value)
-  with config_file.lookups(config, ADD if MODE.value == "train" else OLDER.format(workdir)):
+  with config_file.lookups(config, lambda key: _remedy(key, workdir)):
     if MODE.value == "train":
       modes.train(config, workdir)
     elif MODE.value == "eval" and (INPUT.value or FIRST.value or OUTPUT.value or PROTOCOL.value):
@@ -75,6 +71,14 @@ def main(argv):
       modes.extract(config, workdir, INPUT.value, OUTPUT.value)
     else:
       modes.export(config, workdir, OUTPUT.value)
+
+
+def _remedy(key: str, workdir) -> str:
+  """What to do where a config lacks a key: the run's own, or what --config names beside it."""
+  if MODE.value == "train" or (CONFIG.value is not None and key.partition(".")[0] in cli.ELSEWHERE):
+    return config_file.ADD
+  return (f"the run in {workdir} is of an older version; train it anew, or add to its config.json "
+          "what it was trained with")
 
 
 def run(main=main) -> None:

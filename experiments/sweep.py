@@ -112,7 +112,8 @@ def _run_all(runs: list[ablation.Run]) -> dict[pathlib.Path, str] | None:
     print(f"\nrow {run.row} of {rows}, seed {run.seed} ({run.name}), run "
           f"{len(runs) - len(left) + i + 1} of {len(runs)}{eta}", flush=True)
     try:
-      modes.train(run.config, run.folder, brief=True)
+      with config_file.lookups(run.config, lambda key: config_file.ADD):
+        modes.train(run.config, run.folder, brief=True)
     except BrokenPipeError:
       raise
     except Exception as e:  # the other rows go on; the status tells

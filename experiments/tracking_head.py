@@ -104,18 +104,6 @@ def load(path: str, key: str):
     raise ConfigError(f"{key}={path}: {str(e).removeprefix(f'{path}: ')}") from e
 
 
-def checked(features: Features, channels: int, name: str) -> Features:
-  """The backbone, whose maps must have so many channels; `name` is the head's, for the error."""
-  def maps(inputs):
-    found = features(inputs)
-    d = found["features"].shape[-1]
-    if d != channels:
-      raise ConfigError(f"{name}: the head is for maps of {channels} channels, and this model's "
-                        f"have {d}")
-    return found
-  return maps
-
-
 def embed(method: Method, params: PyTree, features: Features) -> Features:
   """The backbone with the head on it, for `evaluators.tracking` with matcher="siamese"."""
   project = jax.jit(lambda maps: method.embed(params, {}, {"features": maps}))

@@ -208,6 +208,7 @@ class Tracking:
     datasets: the one whose tracks are followed.
     about: a sentence about it, with what a box that never moves has.
     bad: none; a track that can't be read raises.
+    reads: what its head was read from -> channels of the maps that it is for; {} if it isn't read.
   """
 
   bad = frozenset()
@@ -220,10 +221,11 @@ class Tracking:
     self._tracker = registry.make("vssl_jax.evaluators", "tracking", f"{key}.name", found,
                                   tracks.frames, **settings.args)
     self._train = self._read = self._method = None
-    head = settings.head
+    self.reads, head = {}, settings.head
     if settings.args.matcher == "siamese":
       if head.get("weights"):
         self._read = tracking_head.load(head.weights, f"{key}.head.weights")
+        self.reads = {f"{key}.head.weights={head.weights}": self._read.settings["features"]}
       self._method = _head(head, f"{key}.head", config.method.args.get("backbone", ""), self._read)
       other = head.data.name  # tracks of another data set than those that are followed
       self._train = None if self._read else _tracks(
@@ -238,10 +240,15 @@ class Tracking:
                   f"never moves has {', '.join(f'{k} {v:.1f}' for k, v in still.items())}")
 
   def measure(self, row, key: str, batch: int, seen: dict, folder=None) -> Result:
-    """A row's result; predicted boxes are written below `folder`."""
+    """A row's result; predicted boxes are written below `folder`.
+
+    One whose maps aren't those that a head which was read is for has none: the pixels' row.
+    """
     del key, batch, seen
     if row.dense is None:
       raise ConfigError(f"{self._key}: this model has no maps to track by; leave it out of evals")
+    if self._read and _channels(row.dense) not in self.reads.values():
+      return measures.no_tracks(self._settings.args.benchmark)
     embed = row.dense if self._method is None else self._with_head(row.dense)
     return measures.of_tracks(self._tracker.report(embed, folder))
 
@@ -249,8 +256,6 @@ class Tracking:
     """The maps with SiamFC's head on them, read or trained on the tracks of the training part."""
     head, method, seed = self._settings.head, self._method, self._config.seed
     if self._read:
-      features = tracking_head.checked(features, self._read.settings["features"],
-                                       f"{self._key}.head.weights={head.weights}")
       return tracking_head.embed(method, self._read.params, features)
     examples = clips.training(self._train, Pairs(shift=head.shift, zoom=head.zoom), seed=seed,
                               times=head.pairs)
@@ -259,6 +264,18 @@ class Tracking:
         steps_per_epoch=head.steps or max(1, head.pairs * len(self._train.records) // head.batch),
         learning_rate=head.learning_rate, final=head.final, drops=head.drops, seed=seed)
     return tracking_head.embed(method, trained.params, features)
+
+
+def _channels(dense) -> int:
+  return dense({"image": np.zeros((1, 64, 64, 3), np.uint8)})["features"].shape[-1]
+
+
+def check_heads(found: Mapping[str, Any], channels: int | None) -> None:
+  """Raises ConfigError where a head that was read is for maps of other channels than a model's."""
+  for what, wanted in (pair for e in found.values() for pair in getattr(e, "reads", {}).items()):
+    if channels is not None and wanted != channels:
+      raise ConfigError(f"{what}: the head is for maps of {wanted} channels, and this model's have "
+                        f"{channels}")
 
 
 def _head(head, key: str, backbone: str, read=None):

@@ -227,10 +227,18 @@ def _report_args(args) -> dict:
   return {k: v for k, v in args.items() if k != "corruptions"}
 
 
+TRACKING = {"otb": ("success", "precision"), "got10k": ("AO", "SR0.5")}  # columns
+
+
+def no_tracks(benchmark: str) -> Result:
+  """The result of a row that can't track."""
+  return Result({}, dict.fromkeys(TRACKING[benchmark], np.nan), {}, None)
+
+
 def of_tracks(report) -> Result:
   """The result of a tracking evaluation."""
-  heads = ("success", "precision") if report.benchmark == "otb" else ("AO", "SR0.5")
-  shown = {head: {name: 100 * row[head] for name, row in report.table.items()} for head in heads}
+  shown = {head: {name: 100 * row[head] for name, row in report.table.items()}
+           for head in TRACKING[report.benchmark]}
   return _result(report.numbers, shown, report)
 
 

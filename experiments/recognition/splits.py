@@ -40,7 +40,9 @@ def groups(evals: Mapping, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
       by_stem.setdefault(found[1], []).append(name)
   return {stem: tuple(members) for stem, members in by_stem.items()
           if len(members) > 1 and all(_rest(evals[name]) == _rest(evals[members[0]])
-                                      for name in members)}
+                                      for name in members)
+          and len({(evals[name].data.train, evals[name].data.test) for name in members}) == len(
+              members)}
 
 
 def _rest(settings) -> dict:

@@ -189,27 +189,30 @@ def own(model: Model, name: str, row: Row, source: str, first: str, output: str,
   if not source or not first or not output:
     raise ConfigError("a video of your own needs --input=VIDEO, --first=MASK.png or POINTS.csv, "
                       "and --output=FOLDER")
-  protocol = protocol or OWN
   chosen = own_protocol(protocol, model)
   written = own_video.propagate(row, chosen, source, first, output)
-  print(f"{name}, protocol {protocol}\n{written.text()}")
+  print(f"{name}, protocol {protocol or OWN}\n{written.text()}")
 
 
 def own_protocol(name: str, model: Model) -> propagation.Protocol:
-  """The protocol of an evaluation of the run, or of `propagation.PROTOCOLS` at its stride.
+  """The protocol of an evaluation of the run, or of `propagation.PROTOCOLS` for its features.
+
+  Args:
+    name: of either, an evaluation first; "" for `OWN`, whatever the run is evaluated by.
 
   Raises:
     ConfigError: there is no such name.
   """
   evals = model.config.evals
-  if name in evals:
+  if name and name in evals:
     args = evals[name].args
     return segmentation.choose_protocol(args.protocol, args.changes)
-  if name not in propagation.PROTOCOLS:
+  if (name or OWN) not in propagation.PROTOCOLS:
     raise ConfigError(f"--protocol={name} names neither an evaluation of this run nor a protocol"
                       f"{registry.nearest(name, {*evals, *propagation.PROTOCOLS})}")
-  lie = {"align": model.config.method.args.align} if name == OWN else {}
-  return propagation.protocol(name, stride=model.stride, **lie)
+  # Cells lie where the model has them, but for what the released code did with its own.
+  lie = {} if name == "corrflow_released" else {"align": model.config.method.args.align}
+  return propagation.protocol(name or OWN, stride=model.stride, **lie)
 
 
 class Task(Evaluation):

@@ -96,6 +96,16 @@ class Model(clip_runs.Model):
         raise ConfigError(f"evals.{name}: method.name={self.config.method.name!r} has no maps to "
                           "track by; leave it out of evals")
 
+  @property
+  def map_channels(self) -> int | None:
+    """Of the maps to track by; None without."""
+    if not self.method.dense:
+      return None
+    one = {"image": jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8)}
+    return jax.eval_shape(lambda key, batch, x: self._map(x, *self.method.init(key, batch)),
+                          jax.random.key(0), self.batch(self.config.train.batch),
+                          one)["features"].shape[-1]
+
   def live(self, state) -> Row:
     """The model at `state`."""
     embed, dense_ = (lambda inputs, fn=fn: fn(inputs, state.params, state.aux)
@@ -169,6 +179,7 @@ class Evaluation:
   def _prepare(self, classes: Sequence[str] | None) -> None:
     """`classes`: names of those that the model was trained to tell, None where it wasn't."""
     self.evaluations, self.skipped = evaluations.make_all(self.config)
+    evaluations.check_heads(self.evaluations, self.model.map_channels)
     if classes is not None:
       evaluations.check_same_classes(self.evaluations, classes)
 

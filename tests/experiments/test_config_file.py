@@ -15,6 +15,10 @@ def config():
       views=dict(size=4)))
 
 
+def remedy(key):
+  return f"do this with {key}"
+
+
 @pytest.mark.parametrize("look, key", [
     (lambda c: c.data.memory, "data.memory"), (lambda c: c["train"], "train"),
     (lambda c: c.evals.a.views["recipe"], "evals.a.views.recipe"),
@@ -22,9 +26,9 @@ def config():
     (lambda c: [e.views for e in c.evals.values()], "evals.b.views")])
 def test_a_key_that_is_lacking_is_named(look, key):
   one = config()
-  with pytest.raises(ConfigError) as caught, config_file.lookups(one, "do this"):
+  with pytest.raises(ConfigError) as caught, config_file.lookups(one, remedy):
     look(one)
-  assert str(caught.value) == f"the config has no {key}: do this"
+  assert str(caught.value) == f"the config has no {key}: do this with {key}"
 
 
 @pytest.mark.parametrize("look, kind", [
@@ -33,7 +37,7 @@ def test_a_key_that_is_lacking_is_named(look, key):
     (lambda c: dict(c.views)["recipe"], KeyError)])
 def test_errors_of_anything_else_are_left_alone(look, kind):
   one = config()
-  with pytest.raises(kind), config_file.lookups(one, "do this"):
+  with pytest.raises(kind), config_file.lookups(one, remedy):
     look(one)
 
 
@@ -52,6 +56,31 @@ def test_what_is_known_of_older_versions_is_filled_in():
   other = config()
   config_file.fill(other)
   assert other.views.short == other.evals.a.views.short == "hold" and "views" not in other.evals.b
+
+
+def test_what_a_tracking_evaluation_lacked_is_filled_in():
+  now = cycle_contrast.get_config("got10k")
+  before = ml_collections.ConfigDict(json.loads(cli.to_json(now)))
+  for name in [n for n in config_file.BEFORE if n.startswith("head.")]:
+    del before.evals.released.head[name.removeprefix("head.")]
+  assert "steps" not in before.evals.released.head
+  assert cli.digest(before) == cli.digest(now)
+  config_file.fill(before)
+  assert before.evals.released.head == now.evals.released.head
+  now.evals.released.head.drops = (10,)
+  assert cli.digest(before) != cli.digest(now)
+
+
+def test_a_setting_that_is_as_before_is_told_as_it_is(tmp_path):
+  there = classify.get_config("ucf101_frames")
+  cli.record(there, tmp_path)
+  now = classify.get_config("ucf101_frames")
+  now.views.short = "hold"
+  with pytest.raises(ConfigError, match=r"views\.short \(loop there, hold now\)"):
+    cli.claim(now, tmp_path, first=False)
+  frames = cycle_contrast.get_config("folder")  # has no use for the setting
+  cli.record(frames, tmp_path)
+  cli.claim(frames, tmp_path, first=False)
 
 
 def test_a_run_of_an_older_version_can_be_read(tmp_path):

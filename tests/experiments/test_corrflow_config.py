@@ -45,7 +45,7 @@ def test_impossible_evaluations_are_told_by_their_key(values, words, monkeypatch
 def test_protocols_of_a_video_of_ones_own():
   config = corrflow.get_config("kinetics")
   model = types.SimpleNamespace(config=config, stride=4)
-  later = correspondence.own_protocol(correspondence.OWN, model)
+  later = correspondence.own_protocol("", model)
   assert later == choose_protocol("jhmdb", corrflow.LATER) == choose_protocol(
       config.evals.later.args.protocol, config.evals.later.args.changes)
   assert correspondence.own_protocol("corrflow", model) == PROTOCOLS["corrflow"]
@@ -57,6 +57,13 @@ def test_protocols_of_a_video_of_ones_own():
   assert correspondence.own_protocol("later", other) == dataclasses.replace(
       PROTOCOLS["later"], stride=8, align="half_pixel")  # as its features lie
   assert correspondence.own_protocol("mast", other).stride == 8
+  assert correspondence.own_protocol("crw", model).align == "cell"
+  released = correspondence.own_protocol("corrflow_released", model)
+  assert released == PROTOCOLS["corrflow_released"]
+  # What the run is evaluated by doesn't change what is taken where nothing is said.
+  config.evals.later.args.changes.top_k = 5
+  assert correspondence.own_protocol("later", model).top_k == 5
+  assert correspondence.own_protocol("", model) == later
 
 
 def test_numbers_of_protocols_are_flags():

@@ -34,7 +34,7 @@ PRESETS = {
   "paper": dict(mining="sampled", reading="mean", neighbours=0, pairs="mean", kl="video",
                 beta=1e-4, form="log"),
   "robust": dict(mining="closed_form", reading="mean", neighbours=1, pairs="balanced", kl="video",
-                 beta=1e-4, form="log", hidden=256, clamp=(-12.0, 4.0), halves=True,
+                 beta=1e-4, form="log", hidden=64, clamp=(-12.0, 4.0), halves=True,
                  uncertainty="total"),
 }
 

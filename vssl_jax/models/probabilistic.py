@@ -1,4 +1,4 @@
-"""A feature to a Gaussian: two linear heads on a video network (provico spec 4)."""
+"""A feature to a Gaussian: two heads on a video network (provico spec 4)."""
 
 import math
 from typing import Any
@@ -17,13 +17,14 @@ FORMS = ("log", "softplus")
 class Head(nn.Module):
   """Mean on the unit sphere and log variance of a diagonal Gaussian, in float32.
 
-  `mean = l2(LayerNorm(W v + b))`, `logvar = W' v + b'`; the layers share nothing.
+  `mean = l2(LayerNorm(W v + b))`, `logvar = W' v + b'`, or that of a hidden layer's output; the
+  layers share nothing.
 
   Attributes:
     dim: D.
     noise: length of a sample's deviation from its mean that the initial values aim at; the mean has
       length 1. With a variance of 1 in 256 dimensions the noise would be 16 times as long.
-    form: what the second layer gives: "log" variance; or "softplus": a number whose softplus is
+    form: what W' gives: "log" variance; or "softplus": a number whose softplus is
       the variance.
     clamp: (low, high), soft limits of logvar; none if empty.
     hidden: units of a layer with ReLU before that of logvar; 0 for none, as in the paper.

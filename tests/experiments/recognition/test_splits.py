@@ -21,6 +21,12 @@ def test_what_differs_in_its_split_alone_is_one():
   assert splits.groups(evals, ["retrieval", "linear1"]) == {}
 
 
+def test_the_same_split_twice_is_no_spread():
+  evals = provico.get_config("ucf101").evals
+  evals.linear2.data.update(train="train1", test="test1")
+  assert splits.groups(evals, evals) == {}
+
+
 @pytest.mark.parametrize("change", [dict(name="logistic"), dict(data=dict(name="hmdb51")),
                                     dict(views=dict(clips=3)), dict(args=dict(classes=7))])
 def test_what_differs_in_more_is_not(change):
