@@ -135,6 +135,25 @@ def test_clips_have_uncertainty_of_their_own():
   assert "blur/clips/within" not in by_strength("blur", bare).numbers
 
 
+def test_clips_find_their_own_video():
+  """Two videos of three clips; one clip lies with the other video, and is the least certain."""
+  mean = np.eye(2)[[[0, 0, 1], [1, 1, 1]]] + [[[0.1, 0], [0, 0.1], [-0.5, 0]],
+                                             [[0, 0], [0.2, 0], [0.1, 0]]]
+  logvar = np.log([[1.0, 1, 3], [1, 2, 1]])[..., None] * np.ones(2)
+  row = Row(np.arange(2), np.eye(2), np.eye(2), np.zeros((2, 2)), mean, logvar)
+  hit, u = uncertainty.find_own(row)
+  assert hit.tolist() == [True, True, False, True, True, True]
+  np.testing.assert_allclose(u, [1, 1, 3, 1, 2, 1])
+  numbers = report(row, row).numbers
+  assert numbers["clips/R@1"] == pytest.approx(5 / 6)
+  assert numbers["clips/aurc_ratio"] == pytest.approx((1 / 6) / 6 / (1 / 6))
+  want = reference.pearson(reference.ranks(u), reference.ranks(hit))
+  assert numbers["clips/spearman"] == pytest.approx(want)
+  alone = dataclasses.replace(row, clip_mean=mean[:, :1], clip_logvar=logvar[:, :1])
+  assert uncertainty.find_own(alone) is None
+  assert "clips/R@1" not in report(alone, alone).numbers
+
+
 def test_risk_over_all_strengths():
   """Videos that fail once they are made worse, and that are less certain then: the best order."""
   apart = np.arange(6)

@@ -1,6 +1,9 @@
 """What the distributions of videos tell: retrieval by several measures, and whether the uncertain
 queries are those that fail or that were made worse (provico spec 11.4 to 11.6).
 
+Two kinds of failing are told apart: a video's nearest neighbour is of another class, which nothing
+in training asks about; or a clip's is of another video, which is what training is about.
+
 Everything is of what `provico`'s `embed` gives for labelled videos, already on the host.
 """
 
@@ -12,7 +15,7 @@ import numpy as np
 from vssl_jax.evaluators import labelled
 from vssl_jax.metrics import recall
 from vssl_jax.metrics import uncertainty as metrics
-from vssl_jax.ops import gaussian_pairs
+from vssl_jax.ops import gaussian_pairs, nearest
 from vssl_jax.types import ConfigError
 
 KS = (1, 5, 10)
@@ -105,6 +108,7 @@ class Report:
     levels: measure -> R@k of the first of ks by level of u, see `metrics.uncertainty.levels`.
     curves: measure -> (coverage, risk), [Q] each, see `metrics.uncertainty.risk_coverage`.
     areas: measure -> {"aurc", "best", "random"}.
+    clips: of the queries' clips, see `find_own`; None for videos of one clip.
   """
 
   ks: tuple[int, ...]
@@ -113,12 +117,14 @@ class Report:
   levels: dict[str, dict[str, np.ndarray]]
   curves: dict[str, tuple[np.ndarray, np.ndarray]]
   areas: dict[str, dict[str, float]]
+  clips: tuple[np.ndarray, np.ndarray] | None = None
 
   @property
   def numbers(self) -> dict[str, float]:
     """By measure: `R@k`; of u and the hits of the first k `spearman`, `pearson`, `aurc`, `e_aurc`
     (beside the best order of the same hits), `aurc_ratio` (to a random order; 1 where nothing
-    fails); `levels/pearson`, R@k against the number of the level.
+    fails); `levels/pearson`, R@k against the number of the level. Of the clips that are to find
+    their own video `clips/R@1`, and `clips/spearman` and `clips/aurc_ratio` of their own variance.
     """
     found = {}
     for name, hits in self.hits.items():
@@ -127,14 +133,37 @@ class Report:
         found |= {f"{name}/{key}": value for key, value in self._certainty(name).items()}
     if self.u is not None:
       found["uncertainty"] = float(self.u.mean())
+    if self.clips is not None:
+      hit, u = self.clips
+      found |= {"clips/R@1": float(hit.mean()), "clips/spearman": metrics.spearman(u, hit),
+                "clips/aurc_ratio": _ratio(metrics.area(u, hit))}
     return found
 
   def _certainty(self, name: str) -> dict[str, float]:
     hit, area, by_level = self.hits[name][0], self.areas[name], self.levels[name]["recall"]
     return {"spearman": metrics.spearman(self.u, hit), "pearson": metrics.pearson(self.u, hit),
             "aurc": area["aurc"], "e_aurc": area["aurc"] - area["best"],
-            "aurc_ratio": area["aurc"] / area["random"] if area["random"] else 1.0,
+            "aurc_ratio": _ratio(area),
             "levels/pearson": metrics.pearson(np.arange(len(by_level)), by_level)}
+
+
+def _ratio(area: Mapping[str, float]) -> float:
+  return area["aurc"] / area["random"] if area["random"] else 1.0
+
+
+def find_own(query: Row, kind: str = "geometric") -> tuple[np.ndarray, np.ndarray] | None:
+  """Whether the clip nearest to each is another one of its own video, and each clip's uncertainty.
+
+  Nearest by the cosine of the distributions' means. [Q M] bool and [Q M] float64, None if a video
+  has one clip alone.
+  """
+  if query.clip_mean is None or query.clip_mean.shape[1] < 2:
+    return None
+  videos, count, dim = query.clip_mean.shape
+  means, clip = query.clip_mean.reshape(-1, dim), np.arange(videos * count)
+  _, found = nearest.nearest(means, means, 1, queries_of=clip, bank_of=clip)
+  hit = found[:, 0] // count == clip // count
+  return hit, metrics.of_video(query.clip_logvar, kind).ravel()
 
 
 def report(query: Row, gallery: Row, *, measures: Sequence[str] = (), ks: Sequence[int] = KS,
@@ -168,7 +197,7 @@ def report(query: Row, gallery: Row, *, measures: Sequence[str] = (), ks: Sequen
   bins = min(bins, len(u))
   return Report(ks, hits, u, {n: metrics.levels(u, hit, bins) for n, hit in first.items()},
                 {n: metrics.risk_coverage(u, hit) for n, hit in first.items()},
-                {n: metrics.area(u, hit) for n, hit in first.items()})
+                {n: metrics.area(u, hit) for n, hit in first.items()}, find_own(query, kind))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,8 +232,7 @@ class Strengths:
     if self.hits is not None:
       found |= {f"R@1/{s:g}": float(row.mean())
                 for s, row in zip(self.strengths, self.hits, strict=True)}
-      area = metrics.area(self.u.ravel(), self.hits.ravel())
-      found["aurc_ratio"] = area["aurc"] / area["random"] if area["random"] else 1.0
+      found["aurc_ratio"] = _ratio(metrics.area(self.u.ravel(), self.hits.ravel()))
     return {f"{self.name}/{key}": value for key, value in found.items()}
 
   def _of(self, u: np.ndarray) -> dict[str, float]:

@@ -143,7 +143,8 @@ def test_a_row_without_variances_has_dashes():
   train, test = (measures.distributions(x) for x in (TRAIN, ONE_WRONG))
   given = args(measures=("cosine", "bhattacharyya"), corruptions=dict(blur=(0, 1)))
   found = measures.by_uncertainty(train, test, ["q0", "q1", "q2"], {}, given)
-  assert {k for k, v in found.shown.items() if np.isnan(v)} == {"R@1 B.", "risk", "blur"}
+  assert {k for k, v in found.shown.items() if np.isnan(v)} == {"R@1 B.", "risk", "own risk",
+                                                                "blur"}
   assert found.report.report.u is None and set(found.report.report.hits) == {"cosine"}
 
 
