@@ -41,10 +41,11 @@ def data_root() -> pathlib.Path:
 
 
 # Dear tests of what changes seldom: networks against other libraries' whole training, a tracker
-# over whole sequences, a kernel for GPUs in an interpreter. VSSL_SLOW=1 runs them, and so does a
-# folder in VSSL_GOLDEN.
+# over whole sequences, a kernel for GPUs in an interpreter, whole runs of options of TCA.
+# VSSL_SLOW=1 runs them, and so does a folder in VSSL_GOLDEN.
 DEAR = frozenset(f"tests/{name}.py" for name in (
-    "benchmarks/test_probabilistic", "golden/test_cycle_contrast_tracking", "golden/test_resnet",
+    "benchmarks/test_probabilistic", "experiments/test_label_free", "experiments/test_regions",
+    "golden/test_cycle_contrast_tracking", "golden/test_resnet",
     "models/test_resnet3d", "ops/test_window_attention_gpu"))
 
 

@@ -152,6 +152,6 @@ def test_a_config_of_before_is_told():
   for group, name in ((config.data, "data.memory"), (config.views, "views.recipe")):
     del group[name.partition(".")[2]]
     with (pytest.raises(ConfigError, match=f"^the config has no {name}: train it anew"),
-          config_file.lookups(config, "train it anew")):
+          config_file.lookups(config, lambda key: "train it anew")):
       recognition.Model(config, parallel.mesh(jax.devices()[:1]))
     group[name.partition(".")[2]] = 1.0
