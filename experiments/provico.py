@@ -119,7 +119,8 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   c.train.update(steps=500, batch=32, checkpoint_every=100)
   c.embed.batch = 64
   views = dict(clips=5, frames=8, stride=2, fps=0.0, size=32, short_side=32)
-  c.evals.motion = uncertainty("unlabelled", "eval", views=views)
+  c.evals.motion = uncertainty("unlabelled", "eval", views=views, corruptions=dict(
+      noise=(0.0, 16.0, 64.0), blur=(0.0, 1.0, 3.0)))
   c.evals.linear = labelled("logistic", "unlabelled", "eval", views=views)
   c.evals.retrieval = labelled("class_retrieval", "unlabelled", "eval", views=views,
                                args=dict(by_video=True))
