@@ -6,7 +6,7 @@ views=dict(...), args=dict(...))`; `data` without a name is the run's own data s
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -270,12 +270,16 @@ def _channels(dense) -> int:
   return dense({"image": np.zeros((1, 64, 64, 3), np.uint8)})["features"].shape[-1]
 
 
-def check_heads(found: Mapping[str, Any], channels: int | None) -> None:
-  """Raises ConfigError where a head that was read is for maps of other channels than a model's."""
+def check_heads(found: Mapping[str, Any], channels: Callable[[], int]) -> None:
+  """Raises ConfigError where a head that was read is for maps of other channels than a model's.
+
+  Args:
+    channels: tells those of the model; asked only where a head was read.
+  """
   for what, wanted in (pair for e in found.values() for pair in getattr(e, "reads", {}).items()):
-    if channels is not None and wanted != channels:
+    if (have := channels()) != wanted:
       raise ConfigError(f"{what}: the head is for maps of {wanted} channels, and this model's have "
-                        f"{channels}")
+                        f"{have}")
 
 
 def _head(head, key: str, backbone: str, read=None):

@@ -96,11 +96,8 @@ class Model(clip_runs.Model):
         raise ConfigError(f"evals.{name}: method.name={self.config.method.name!r} has no maps to "
                           "track by; leave it out of evals")
 
-  @property
-  def map_channels(self) -> int | None:
-    """Of the maps to track by; None without."""
-    if not self.method.dense:
-      return None
+  def map_channels(self) -> int:
+    """Of the maps to track by, for a method that has them; known by tracing it."""
     one = {"image": jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8)}
     return jax.eval_shape(lambda key, batch, x: self._map(x, *self.method.init(key, batch)),
                           jax.random.key(0), self.batch(self.config.train.batch),
@@ -179,7 +176,8 @@ class Evaluation:
   def _prepare(self, classes: Sequence[str] | None) -> None:
     """`classes`: names of those that the model was trained to tell, None where it wasn't."""
     self.evaluations, self.skipped = evaluations.make_all(self.config)
-    evaluations.check_heads(self.evaluations, self.model.map_channels)
+    if self.model.method.dense:
+      evaluations.check_heads(self.evaluations, self.model.map_channels)
     if classes is not None:
       evaluations.check_same_classes(self.evaluations, classes)
 

@@ -159,6 +159,16 @@ def test_moco_has_no_candidates_and_simclr_its_own_settings():
   assert model(simclr).title == "SimCLR"
 
 
+def test_mining_begins_after_two_fifths_of_training_however_long():
+  config = provico.get_config()
+  assert config.method.args.mine_after == 200 == config.train.steps * 2 // 5
+  config.train.steps = 50
+  assert config.method.args.mine_after == 20
+  config.method.args.mine_after = 3
+  assert config.train.steps == 50
+  assert provico.get_config("paper").method.args.mine_after == 0
+
+
 @pytest.mark.parametrize("name, mine", [("paper", provico.PAPER), ("robust", provico.ROBUST)])
 def test_objectives_are_those_of_the_method(name, mine):
   assert len(mine.keys() & PRESETS[name].keys()) >= 6

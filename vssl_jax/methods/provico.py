@@ -28,8 +28,9 @@ LEAST = {"width": 1, "dim": 2, "samples": 1, "tau": -1, "lam": 0, "neighbours": 
 
 # Arguments of `make`. "paper" is the objective as printed; whatever was not found in print is a
 # default of ours. It feeds on itself: positives beget positives (spec 9). "robust" holds it back,
-# has a positive that is certain for each distribution (`halves`: N is to be even), and weighs pairs
-# by uncertainty as a total. Either wants gradients clipped, to a global norm of 1.
+# has a positive that is certain for each distribution (`halves`: N is to be even), a layer before
+# the variances, and weighs pairs by uncertainty as a total. Either wants gradients clipped, to a
+# global norm of 1.
 PRESETS = {
   "paper": dict(mining="sampled", reading="mean", neighbours=0, pairs="mean", kl="video",
                 beta=1e-4, form="log"),

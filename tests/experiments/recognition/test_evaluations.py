@@ -205,10 +205,10 @@ def test_a_head_is_read_instead_of_trained(cache, tmp_path):
   wide = lambda inputs: {"features": np.zeros((1, 8, 8, 7), np.float32)}  # noqa: E731
   nothing = found["tracks"].measure(Row(None, wide), "features", 1, {})
   assert set(nothing.shown) == set(result.shown) and np.isnan([*nothing.shown.values()]).all()
-  evaluations.check_heads(found, 3)
+  evaluations.check_heads(found, lambda: 3)
   with pytest.raises(ConfigError, match=r"tracks\.head\.weights=.*epoch_50\.pth: the head is for "
                                         r"maps of 3 channels, and this model's have 7"):
-    evaluations.check_heads(found, 7)
+    evaluations.check_heads(found, lambda: 7)
   with pytest.raises(ConfigError, match=r"head\.channels=5, but that of .*epoch_50\.pth has 4"):
     evaluations.make_all(followed(cache, "siamese", weights=path, channels=5))
   with pytest.raises(ConfigError, match=r"head\.weights=.* is for evals\.tracks\.args\.matcher="):
