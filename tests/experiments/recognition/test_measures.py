@@ -139,6 +139,26 @@ def test_corruptions_are_correlated_with_their_strength():
   np.testing.assert_allclose(found.numbers["noise/R@1/8"], 200 / 3)
 
 
+def test_the_table_shows_what_clips_have_on_their_own():
+  """Clips that agree the more the worse they are make a certain video of uncertain clips."""
+  rows, _ = ONE_WRONG
+  train, _ = uncertain([1, 1, 1])
+
+  def worse(apart, variance):
+    signs = np.tile([1.0, -1.0], 3)[:, None] * np.ones(2)
+    logvar = np.log(variance * np.repeat([1.0, 1.1, 1.2], 2))[:, None] * np.ones(2)
+    return measures.distributions((rows, {"mean": apart * signs, "logvar": logvar}))
+
+  steps = {0.0: worse(9.0, 1), 1.0: worse(3.0, 2), 2.0: worse(1.0, 3)}
+  found = measures.by_uncertainty(train, steps[0.0], ["q0", "q1", "q2"], {"blur": steps},
+                                  args(measures=("cosine",), corruptions=dict(blur=(0, 1, 2))))
+  assert found.numbers["blur/within"] == pytest.approx(-1)
+  assert found.shown["blur"] == pytest.approx(100)
+  # Means of a video's two clips are opposite: none finds its own, and any order is as good.
+  assert found.numbers["clips/R@1"] == 0 and found.shown["own risk"] == 100
+  np.testing.assert_allclose(found.shown["risk"], 100 / 3)  # the last of three fails
+
+
 def test_a_row_without_variances_has_dashes():
   train, test = (measures.distributions(x) for x in (TRAIN, ONE_WRONG))
   given = args(measures=("cosine", "bhattacharyya"), corruptions=dict(blur=(0, 1)))
