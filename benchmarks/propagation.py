@@ -1,9 +1,10 @@
 """Propagating labels through a video at 480p: seconds a frame, products and memory, in one run.
 
-  python -m benchmarks.propagation [--protocols=corrflow,mast,crw] [--frames=48] [--clock=cpu]
+  python -m benchmarks.propagation [--protocols=corrflow,mast,later,crw] [--frames=48] [--clock=cpu]
 
-Features are random, made beforehand, and cost nothing here. Rows of each protocol, each a process
-of its own:
+"later" is what experiments/corrflow.py and videos of your own are evaluated by: "crw" whose first
+frame is searched in a window too. Features are random, made beforehand, and cost nothing here. Rows
+of each protocol, each a process of its own:
 
 - "ours": `vssl_jax.evaluators.propagation.propagate`, label maps in, label maps out.
 - "dense": one step as CRW's code does it: scores of every cell with every cell of all references,
@@ -21,6 +22,7 @@ while it ran the first half of the video, and in the second half.
 """
 
 import argparse
+import dataclasses
 import functools
 import itertools
 import json
@@ -32,9 +34,11 @@ import time
 
 import numpy as np
 
+from experiments import corrflow
 from vssl_jax.ops import propagation as ops
 from vssl_jax.ops import window_plan, window_tiles
 
+PROTOCOLS = ops.PROTOCOLS | {"later": dataclasses.replace(ops.PROTOCOLS["crw"], **corrflow.LATER)}
 FORMS = ("floor", "ours", "dense")
 
 
@@ -58,7 +62,8 @@ def multiplied(protocol: ops.Protocol, size: tuple[int, int]) -> int:
   if protocol.border == "zero":  # `ops.step` lays a margin around the map
     size = tuple(n + 2 * int(protocol.radius) for n in size)
   window = window_plan.Window(size, protocol.radii, protocol.shape, 1, protocol.top_k, "mask")
-  how = window_plan.plan(window, 1, window_tiles.choose_tile(size, "cpu"), 0, 2**19)
+  how = window_plan.plan(window, 1, window_tiles.choose_tile(size, "cpu"), 0,
+                         window_tiles.budgets("cpu"))
   keys = sum((p.references[1] - p.references[0]) * math.prod(how.patch(p)) for p in how.parts)
   return keys * math.prod(how.counts) * math.prod(how.tile)
 
@@ -192,7 +197,7 @@ def table(args) -> None:
   print("| protocol | form | s a frame | to floor | GFLOP | dense to this | MiB, first half | "
         "second half |\n|---|---|---|---|---|---|---|---|")
   for name in args.protocols:
-    protocol = ops.PROTOCOLS[name]
+    protocol = PROTOCOLS[name]
     flops, base = gigaflops(protocol, args), None
     for form in FORMS:
       products = f"{flops[form]:.1f} | {flops['dense'] / flops[form]:.1f}"
@@ -213,7 +218,7 @@ def table(args) -> None:
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--protocols", default="corrflow,mast,crw")
+  parser.add_argument("--protocols", default="corrflow,mast,later,crw")
   parser.add_argument("--size", default="480x854", help="pixels down and across")
   parser.add_argument("--frames", type=int, default=48)
   parser.add_argument("--dim", type=int, default=64, help="features of a cell")
@@ -227,15 +232,15 @@ def main():
   args = parser.parse_args()
   args.size = tuple(int(n) for n in args.size.split("x"))
   args.protocols = args.protocols.split(",")
-  if unknown := set(args.protocols) - set(ops.PROTOCOLS):
+  if unknown := set(args.protocols) - set(PROTOCOLS):
     parser.error(f"--protocols: {', '.join(sorted(unknown))} is not one of "
-                 f"{', '.join(ops.PROTOCOLS)}")
+                 f"{', '.join(PROTOCOLS)}")
   if not args.row:
     table(args)
     return
   name, form = args.row.split(",")
   run = {"ours": ours, "dense": dense, "floor": floor}
-  print(json.dumps(encoder(args) if form == "encoder" else run[form](ops.PROTOCOLS[name], args)))
+  print(json.dumps(encoder(args) if form == "encoder" else run[form](PROTOCOLS[name], args)))
 
 
 if __name__ == "__main__":

@@ -105,7 +105,8 @@ def test_slope_along_a_direction(name):
 
 @pytest.mark.parametrize("tile", [(1, 1), (2, 5), (8, 3), (16, 16)])
 def test_tiles_and_steps_do_not_matter(tile, monkeypatch):
-  monkeypatch.setattr(window_tiles, "_budget", lambda platform: 300)  # several steps, one cut short
+  # Several steps, one of them cut short, and others backward.
+  monkeypatch.setattr(window_tiles, "budgets", lambda platform: (300, 100))
   q, k, v, ct = maps(3, 2, 7, 9, 3, 2)
   radius = (2, 4)
   f = functools.partial(window_attention.attend, radius=radius, tile=tile)

@@ -22,18 +22,39 @@ def product(formula: str, x: jax.Array, y: jax.Array) -> jax.Array:
                     preferred_element_type=wide(x, y))
 
 
-def softmax(scores: list[jax.Array], values: list[jax.Array]) -> jax.Array:
-  """[g, all queries, C], by one softmax over the keys of all parts."""
+def softmax(scores: list[jax.Array], values: list[jax.Array]):
+  """One softmax over the keys of all parts; values with channels first, [g, n, C, keys].
+
+  Returns:
+    [g, all queries, C]; what `softmax_pull` needs, the highest score and one over the sum of
+    exponentials, [g, all queries] each.
+  """
   g = len(scores[0])
   top = functools.reduce(jnp.maximum, (s.max(axis=2).reshape(g, -1) for s in scores))
-  top = lax.stop_gradient(top)
-  out = norm = 0.0
-  for s, v in zip(scores, values, strict=True):
-    weights = jnp.exp(s - top.reshape(g, s.shape[1], 1, s.shape[3]))
-    norm = norm + weights.sum(axis=2).reshape(g, -1)
-    copied = product("gnkq,gnkc->gncq", weights, v.astype(wide(v)))
-    out = out + copied.swapaxes(2, 3).reshape(g, -1, v.shape[-1])
-  return out / norm[..., None]
+  weights = [jnp.exp(s - top.reshape(g, s.shape[1], 1, s.shape[3])) for s in scores]
+  share = 1 / sum(w.sum(axis=2).reshape(g, -1) for w in weights)
+  out = 0.0
+  for w, v in zip(weights, values, strict=True):
+    # Scaled before it is transposed: a bare transpose XLA on a CPU would put into the product,
+    # which would then run on one core.
+    copied = product("gnkq,gnck->gncq", w, v) * share.reshape(g, w.shape[1], 1, w.shape[3])
+    out = out + copied.swapaxes(2, 3).reshape(g, -1, v.shape[2])
+  return out, (top, share)
+
+
+def softmax_pull(scores: jax.Array, value: jax.Array, given, ct: jax.Array, slope: jax.Array):
+  """Gradients of `softmax` with respect to the scores and values of one part.
+
+  Args:
+    value: [g, n, keys, C].
+    given: what `softmax` returned with the copies, [g, n, queries] each.
+    ct: of the copies, [g, n, queries, C].
+    slope: product of the copies and `ct`, [g, n, queries].
+  """
+  top, share = (x[:, :, None] for x in given)
+  weights = jnp.exp(scores - top) * share
+  pull = product("gnkc,gnqc->gnkq", value, ct)
+  return weights * (pull - slope[:, :, None]), product("gnkq,gnqc->gnkc", weights, ct)
 
 
 def top_k(scores: list[jax.Array], values: list[jax.Array], k: int,

@@ -38,6 +38,7 @@ class Plan(NamedTuple):
   counts: tuple[int, int]  # tiles down and across, those that fill up the last run among them
   run: int  # tiles side by side that share a slice of the keys
   runs: int  # of a step
+  back: int  # likewise, of the backward pass
   parts: tuple[Part, ...]
 
   def patch(self, part: Part) -> tuple[int, int]:
@@ -48,18 +49,22 @@ class Plan(NamedTuple):
     return rows, columns
 
 
-def plan(window: Window, batch: int, tile: tuple[int, int], channels: int, budget: int) -> Plan:
-  """`budget`: numbers of a step's scores and of its keys and values, which have `channels`."""
+def plan(window: Window, batch: int, tile: tuple[int, int], channels: int,
+         budgets: tuple[int, int]) -> Plan:
+  """`budgets`: numbers of a step's scores and of its keys and values, which have `channels`.
+
+  That of the forward pass, then that of the backward pass.
+  """
   grid = tuple(-(-n // window.dilation) for n in window.size)
   down, across = (-(-n // t) for n, t in zip(grid, tile, strict=True))
-  whole = Plan(window, grid, tile, (down, across), across, 1, _parts(window, grid))
+  whole = Plan(window, grid, tile, (down, across), across, 1, 1, _parts(window, grid))
   keys = sum((p.references[1] - p.references[0]) * math.prod(whole.patch(p)) for p in whole.parts)
-  most = max(1, budget // (keys * (math.prod(tile) + channels)))  # tiles of a step
+  most, back = (max(1, n // (keys * (math.prod(tile) + channels))) for n in budgets)  # tiles
   run = -(-across // -(-across // most))
   across = -(-across // run) * run
   total = batch * window.dilation ** 2 * down * across // run
-  steps = -(-total // (most // run))
-  return whole._replace(counts=(down, across), run=run, runs=-(-total // steps))
+  runs, back = (-(-total // -(-total // max(1, n // run))) for n in (most, back))
+  return whole._replace(counts=(down, across), run=run, runs=runs, back=back)
 
 
 def _parts(window: Window, grid: tuple[int, int]) -> tuple[Part, ...]:

@@ -5,6 +5,9 @@ product gives its scores, of which a mask keeps the windows. Scores lie as [tile
 so that maximum, exponential and sum run along queries, which vectorises. A run is some tiles side
 by side, at most a row of them; a step handles as many runs, of any frame, as fit the budget. The
 backward pass computes a step again instead of keeping its scores.
+
+On a CPU, XLA runs a batch of small products on all cores only where the first operand's contracted
+axis is its last: why values lie with their channels first, and last in the backward pass.
 """
 
 import functools
@@ -24,16 +27,19 @@ ZERO = -1e10  # score that the released code gives to what it takes for padding
 def choose_tile(grid: tuple[int, int], platform: str) -> tuple[int, int]:
   """Rows and columns of a tile, by measurement (benchmarks/attention.py).
 
-  On a CPU small tiles, whose patch is little larger than the window; on others larger ones, whose
+  On a CPU small tiles, whose patch is not much larger than the window; on others larger ones, whose
   products fill the device.
   """
-  th, tw = (4, 8) if platform == "cpu" else (8, 16)
+  th, tw = (8, 8) if platform == "cpu" else (8, 16)
   return min(th, grid[0]), min(tw, grid[1])
 
 
-def _budget(platform: str) -> int:
-  """Numbers of a step: on a CPU they should stay in the cache, on others fill the device."""
-  return 2**19 if platform == "cpu" else 2**24
+def budgets(platform: str) -> tuple[int, int]:
+  """Numbers of a step, forward and backward, where more arrays are alive at a time.
+
+  On a CPU they should stay in the cache, on others fill the device.
+  """
+  return (2**21, 2**19) if platform == "cpu" else (2**24, 2**24)
 
 
 def attend(query, key, value, *, window: Window, tile=None, platform: str = "cpu") -> jax.Array:
@@ -41,7 +47,7 @@ def attend(query, key, value, *, window: Window, tile=None, platform: str = "cpu
   b, h, w, _ = query.shape
   d = window.dilation
   tile = tile or choose_tile(tuple(-(-n // d) for n in (h, w)), platform)
-  how = plan(window, b, tile, key.shape[-1] + value.shape[-1], _budget(platform))
+  how = plan(window, b, tile, key.shape[-1] + value.shape[-1], budgets(platform))
   rest = tuple(n * t - g for n, t, g in zip(how.counts, tile, how.grid, strict=True))
   query, key, value = _split(query[:, None], d)[:, 0], _split(key, d), _split(value, d)
   ks, vs = [], []
@@ -87,35 +93,41 @@ def _join(x: jax.Array, how: Plan) -> jax.Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _run(q, ks, vs, how: Plan) -> jax.Array:
   """Tiles of `_cut` and padded maps of `attend` -> [all runs, run, queries, C], wide."""
+  return _forward(q, ks, vs, how)[0]
+
+
+def _forward(q, ks, vs, how):
+  soft = how.window.top_k is None
+  values = [jnp.moveaxis(v, -1, 1) for v in vs] if soft else vs
 
   def step(given):
     i, q = given
     at = _places(i, how)
-    return _attend(q, _patches(ks, at, how), _patches(vs, at, how), at, how)
+    return _attend(q, _patches(ks, at, how), _patches(values, at, how, 3 if soft else 2), at, how)
 
-  q, total = _steps(q, how), len(q)
-  ids = jnp.arange(len(q))
-  out = step((0, q[0]))[None] if len(q) == 1 else lax.map(step, (ids, q))
-  return out.reshape(-1, *out.shape[2:])[:total]
-
-
-def _forward(q, ks, vs, how):
-  return _run(q, ks, vs, how), (q, ks, vs)
+  cut = _steps(q, how)
+  if len(cut) == 1:
+    out = jax.tree.map(lambda x: x[None], step((0, cut[0])))
+  else:
+    out = lax.map(step, (jnp.arange(len(cut)), cut))
+  copied, norm = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:len(q)], out)
+  return copied, (q, ks, vs, copied, norm)
 
 
 def _backward(how, saved, ct):
-  q, ks, vs = saved
+  q, ks, vs, out, norm = saved
+  how = how._replace(runs=how.back)
   zeros = [[jnp.zeros(x.shape, wide(x)) for x in xs] for xs in (ks, vs)]
 
   def step(sums, given):
-    i, q, ct = given
+    i, *given = given
     at = _places(i, how)
-    _, pull = jax.vjp(functools.partial(_attend, at=at, how=how), q, _patches(ks, at, how),
-                      _patches(vs, at, how))
-    dq, *d = pull(ct)
+    patches = [_patches(xs, at, how) for xs in (ks, vs)]
+    dq, *d = _pull(*patches, *given, at, how)
     return [_give(total, x, at, how) for total, x in zip(sums, d, strict=True)], dq
 
-  given = _steps(q, how), _steps(ct, how)
+  slope = jnp.sum(out * ct, axis=-1)
+  given = jax.tree.map(lambda x: _steps(x, how), (q, ct, slope, norm))
   sums, dq = lax.scan(step, zeros, (jnp.arange(len(given[0])), *given))
   dq = dq.reshape(-1, *dq.shape[2:])[:len(q)]
   return dq, *jax.tree.map(lambda s, x: s.astype(x.dtype), sums, [ks, vs])
@@ -138,24 +150,27 @@ def _places(i, how: Plan):
   return n // down, n % down * th, piece * run * tw
 
 
-def _patches(xs, at, how: Plan) -> list[jax.Array]:
-  """Padded maps of each part -> [runs, run, R rows columns, C]; a whole map serves a run.
+def _patches(xs, at, how: Plan, axis: int = 2) -> list[jax.Array]:
+  """Padded maps of each part -> [runs, run, ...]; a whole map serves a run.
 
   One gather: put together from slices, XLA on a CPU takes twice as long.
+
+  Args:
+    axis: of the maps' rows, followed by that of columns; frames come first.
   """
   taken = []
+  b, row, column = at
   for x, part in zip(xs, how.parts, strict=True):
-    size = 1, x.shape[1], *how.patch(part), x.shape[-1]
+    size = 1, *x.shape[1:axis], *how.patch(part), *x.shape[axis + 2:]
 
     def take(b, row, column, x=x, size=size):
-      return lax.dynamic_slice(x, (b, 0, row, column, 0), size)
+      corner = b, *[0] * (axis - 1), row, column, *[0] * (x.ndim - axis - 2)
+      return lax.dynamic_slice(x, corner, size)[0]
 
-    b, row, column = at
     tiles = np.arange(how.run) * how.tile[1]
-    if part.reach is None:
-      row, column, tiles = 0 * row, 0 * column, tiles[:1]
-    patches = jax.vmap(jax.vmap(take, (None, None, 0)))(b, row, column[:, None] + tiles)
-    taken.append(patches.reshape(*patches.shape[:2], -1, x.shape[-1]))
+    whole = part.reach is None
+    where = (0 * row, 0 * column[:, None] + tiles[:1]) if whole else (row, column[:, None] + tiles)
+    taken.append(jax.vmap(jax.vmap(take, (None, None, 0)))(b, *where))
   return taken
 
 
@@ -163,8 +178,7 @@ def _give(totals, ds, at, how: Plan) -> list[jax.Array]:
   """The transpose of `_patches`: adds each patch where it came from."""
   given = []
   for total, d, part in zip(totals, ds, how.parts, strict=True):
-    (rows, columns), tw = how.patch(part), how.tile[1]
-    d = d.reshape(*d.shape[:2], total.shape[1], rows, columns, -1)
+    columns, tw = how.patch(part)[1], how.tile[1]
     width = (d.shape[1] - 1) * tw + columns  # patches of a run overlap
     runs = sum(jnp.pad(d[:, n], [(0, 0)] * 3 + [(n * tw, width - columns - n * tw), (0, 0)])
                for n in range(d.shape[1]))
@@ -176,18 +190,46 @@ def _give(totals, ds, at, how: Plan) -> list[jax.Array]:
   return given
 
 
-def _attend(q, ks, vs, at, how: Plan) -> jax.Array:
-  """[runs, run, queries, D], `_patches` -> [runs, run, queries, C]."""
-  scores = []
-  for part, k in zip(how.parts, ks, strict=True):
-    s = product("gnqd,gnkd->gnkq", q.reshape(*k.shape[:2], -1, q.shape[-1]), k)
-    scores.append(_mask(s, part, at, how))
+def _attend(q, ks, vs, at, how: Plan):
+  """[runs, run, queries, D], `_patches` -> [runs, run, queries, C], what `_pull` needs besides.
+
+  Patches of values have their channels first where a softmax runs over all keys, else last.
+  """
+  scores = [_mask(_scores(q, k), part, at, how) for part, k in zip(how.parts, ks, strict=True)]
   if how.window.top_k is None:
-    out = window_copy.softmax(scores, vs)
+    out, norm = window_copy.softmax(scores, [v.reshape(*v.shape[:3], -1) for v in vs])
   else:
     rows = tuple(how.patch(part)[1] for part in how.parts)
-    out = window_copy.top_k(scores, vs, how.window.top_k, rows)
-  return out.reshape(*q.shape[:3], -1)
+    out, norm = window_copy.top_k(scores, [_row(v) for v in vs], how.window.top_k, rows), ()
+  return jax.tree.map(lambda x: x.reshape(*q.shape[:3], *x.shape[2:]), (out, norm))
+
+
+def _pull(ks, vs, q, ct, slope, norm, at, how: Plan):
+  """Gradients of `_attend` with respect to q, ks and vs, whose channels come last."""
+  if how.window.top_k is not None:
+    return jax.vjp(lambda *x: _attend(*x, at, how)[0], q, ks, vs)[1](ct)
+  dq, dks, dvs = 0.0, [], []
+  for part, k, v in zip(how.parts, ks, vs, strict=True):
+    def own(x, n=k.shape[1]):
+      return x.reshape(x.shape[0], n, -1, *x.shape[3:])
+
+    s, unmask = jax.vjp(functools.partial(_mask, part=part, at=at, how=how), _scores(q, k))
+    ds, dv = window_copy.softmax_pull(s, _row(v), jax.tree.map(own, norm), own(ct), own(slope))
+    ds = unmask(ds)[0].astype(k.dtype)
+    dq = dq + product("gnkq,gnkd->gnqd", ds, _row(k)).reshape(q.shape)
+    dks.append(product("gnkq,gnqd->gnkd", ds, own(q)).reshape(k.shape))
+    dvs.append(dv.reshape(v.shape))
+  return dq.astype(q.dtype), dks, dvs
+
+
+def _scores(q, k) -> jax.Array:
+  """[runs, tiles, keys, queries]."""
+  return product("gnqd,gnkd->gnkq", q.reshape(*k.shape[:2], -1, q.shape[-1]), _row(k))
+
+
+def _row(x) -> jax.Array:
+  """A patch's cells, one after another: [runs, tiles, R, rows, columns, D] -> [., ., keys, D]."""
+  return x.reshape(*x.shape[:2], -1, x.shape[-1])
 
 
 def _mask(s: jax.Array, part: Part, at, how: Plan) -> jax.Array:
