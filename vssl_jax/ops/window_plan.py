@@ -59,11 +59,12 @@ def plan(window: Window, batch: int, tile: tuple[int, int], channels: int,
   down, across = (-(-n // t) for n, t in zip(grid, tile, strict=True))
   whole = Plan(window, grid, tile, (down, across), across, 1, 1, _parts(window, grid))
   keys = sum((p.references[1] - p.references[0]) * math.prod(whole.patch(p)) for p in whole.parts)
-  most, back = (max(1, n // (keys * (math.prod(tile) + channels))) for n in budgets)  # tiles
-  run = -(-across // -(-across // most))
+  # Tiles of a step, forward and backward, which have their runs in common.
+  most = [max(1, n // (keys * (math.prod(tile) + channels))) for n in budgets]
+  run = -(-across // -(-across // min(most)))
   across = -(-across // run) * run
   total = batch * window.dilation ** 2 * down * across // run
-  runs, back = (-(-total // -(-total // max(1, n // run))) for n in (most, back))
+  runs, back = (-(-total // -(-total // (n // run))) for n in most)
   return whole._replace(counts=(down, across), run=run, runs=runs, back=back)
 
 
