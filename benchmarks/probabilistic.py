@@ -66,7 +66,7 @@ def literal_distance(x, columns: int):
                                   logvar[:, None], reading="mean")
     return each.mean(axis=(1, 3))
 
-  return gaussian_pairs.by_columns(pairs, (z[:columns], x.logvar[:columns]), 16)
+  return gaussian_pairs.by_columns(pairs, (z[:columns], x.logvar[:columns]), 1, block=16)
 
 
 def literal_match(x, a, b):

@@ -252,3 +252,27 @@ def test_blocks_bound_the_memory():
 
   assert held(block) < held(rows) / 3
   assert held(rows) < 4 * rows * rows * k * k * dim  # nor is a difference of samples ever laid out
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_sums_of_sigmoids_are_those_of_logarithms(masked):
+  """Of videos whose samples all match, all differ, do both, and lie where both are as likely."""
+  rng = np.random.default_rng(2)
+  middle = np.array([-500, -90, -3, 0, 3, 90, 500], np.float32)
+  logit = middle + rng.normal(size=(K, 1, K, len(middle))).astype(np.float32)
+  logit = np.concatenate([logit, 200 * rng.normal(size=logit.shape), 0 * logit], axis=1)
+  logit = logit.astype(np.float32)
+  # What doesn't count lies where a scale that counts would overflow.
+  valid = ~np.eye(K, dtype=bool)[:, None, :, None] if masked else None
+  if masked:
+    logit = np.where(valid, logit, np.float32(1.0))
+
+  def plain(logit):
+    return [jax.nn.logsumexp(jax.nn.log_sigmoid(s * logit), axis=(0, 2), where=valid)
+            for s in (1, -1)]
+
+  ct = rng.normal(size=(2, 3, len(middle))).astype(np.float32)
+  want, pull = jax.vjp(plain, logit)
+  got, pull_back = jax.vjp(lambda x: gaussian_pairs._log_sums(x, valid), logit)
+  np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
+  np.testing.assert_allclose(pull_back(tuple(ct))[0], pull(list(ct))[0], rtol=2e-5, atol=1e-6)

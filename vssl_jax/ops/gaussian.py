@@ -151,8 +151,10 @@ def bhattacharyya(x: jax.Array, logvar_x: jax.Array, y: jax.Array, logvar_y: jax
   square = jnp.square((x - y) * scale) * larger
   if spread is not None:
     square += spread[0] * share + spread[1] * (1 - share)
-  total = jnp.mean if reading == "mean" else jnp.sum
-  return total(logs, axis=-1) + lam * total(square, axis=-1)
+  if reading == "iso":
+    return logs[..., 0] + lam * jnp.sum(square, axis=-1)
+  total = jnp.sum(logs + lam * square, axis=-1)  # in one sum: it is read in one pass
+  return total / logs.shape[-1] if reading == "mean" else total
 
 
 def _isotropic(logvar: jax.Array) -> jax.Array:

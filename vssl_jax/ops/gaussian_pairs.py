@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from vssl_jax.ops import gaussian
 
-BLOCK = 128  # columns
+NUMBERS = 2**22  # of a block's largest array, which a CPU should find in its cache
 
 
 class Samples(NamedTuple):
@@ -29,14 +29,17 @@ class Samples(NamedTuple):
   deviation: jax.Array
 
 
-def by_columns(pairs: Callable, columns, block: int = BLOCK):
+def by_columns(pairs: Callable, columns, size: int, block: int | None = None):
   """`pairs(columns)`, computed from `block` columns at a time.
 
   Args:
     pairs: from a tree of arrays [C, ...] to a tree of matrices [R, C].
     columns: that tree.
+    size: numbers that `pairs` lays out for a column.
+    block: None for so many columns that these come to `NUMBERS`.
   """
   n = jax.tree.leaves(columns)[0].shape[0]
+  block = block or max(1, NUMBERS // size)
   if n <= block:
     return pairs(columns)
   missing = -n % block
@@ -49,12 +52,13 @@ def by_columns(pairs: Callable, columns, block: int = BLOCK):
 
 
 def closed_form(x: tuple[jax.Array, jax.Array], y: tuple[jax.Array, jax.Array], *,
-                lam: float = 0.25, reading: str = "sum", block: int = BLOCK) -> jax.Array:
+                lam: float = 0.25, reading: str = "sum", block: int | None = None) -> jax.Array:
   """Bhattacharyya distance of every Gaussian of x to every one of y, see `gaussian.bhattacharyya`.
 
   Args:
     x: mean and logvar [R, D].
     y: mean and logvar [C, D].
+    block: columns at a time, see `by_columns`.
 
   Returns:
     [R, C].
@@ -64,11 +68,11 @@ def closed_form(x: tuple[jax.Array, jax.Array], y: tuple[jax.Array, jax.Array], 
   def pairs(columns):
     return gaussian.bhattacharyya(*rows, *columns, lam=lam, reading=reading)
 
-  return by_columns(pairs, tuple(y), block)
+  return by_columns(pairs, tuple(y), x[0].size, block)
 
 
 def sampled(x: Samples, y: Samples, *, lam: float = 0.25, reading: str = "mean",
-            block: int = BLOCK) -> jax.Array:
+            block: int | None = None) -> jax.Array:
   """Mean over all K^2 pairs of samples of the printed distance (spec 7.4): [R, C].
 
   In O(K): the mean of `(z_k - z'_k')^2` is the squared difference of the samples' means and the two
@@ -86,7 +90,7 @@ def sampled(x: Samples, y: Samples, *, lam: float = 0.25, reading: str = "mean",
     return gaussian.bhattacharyya(apart, logvar, jnp.zeros_like(apart), logvar_y, lam=lam,
                                   reading=reading, spread=(spread, spread_y))
 
-  return by_columns(pairs, columns, block)
+  return by_columns(pairs, columns, x.mean.size, block)
 
 
 def _moments(x: Samples) -> tuple[jax.Array, ...]:
@@ -97,7 +101,7 @@ def _moments(x: Samples) -> tuple[jax.Array, ...]:
 
 
 def mixture(x: tuple[jax.Array, jax.Array], y: tuple[jax.Array, jax.Array], *, lam: float = 0.25,
-            reading: str = "sum", block: int = BLOCK) -> jax.Array:
+            reading: str = "sum", block: int | None = None) -> jax.Array:
   """Distance of mixtures that are kept as mixtures, for videos of several scenes.
 
   `-log(sum_nm k_nm / sqrt(sum_nn' k_nn' sum_mm' k_mm'))` with Bhattacharyya's coefficients
@@ -130,13 +134,13 @@ def mixture(x: tuple[jax.Array, jax.Array], y: tuple[jax.Array, jax.Array], *, l
   def pairs(columns):
     return (own + overlap(columns, columns)) / 2 - overlap(rows, columns)
 
-  distance = by_columns(pairs, tuple(y), block)
+  distance = by_columns(pairs, tuple(y), x[0].size * y[0].shape[1], block)
   return distance / x[0].shape[-1] if reading == "mean" else distance
 
 
 def match(x: Samples, a: jax.Array, b: jax.Array, *, eps_dist: float = 1e-6,
           self_samples: bool = True, exact: bool = True,
-          block: int = BLOCK) -> tuple[jax.Array, jax.Array]:
+          block: int | None = None) -> tuple[jax.Array, jax.Array]:
   """Log probabilities that two videos match and that they don't (spec 9).
 
   `p = mean_kk' sigmoid(b - a |z_k - z'_k'|)` over all K^2 pairs of samples, with
@@ -162,22 +166,76 @@ def match(x: Samples, a: jax.Array, b: jax.Array, *, eps_dist: float = 1e-6,
   apart = jnp.ones((k, k), bool) if keep else ~jnp.eye(k, dtype=bool)
   counts = jnp.where(number[:, None] == number, apart.sum(), k * k)
 
+  def side(mean, deviation):
+    return mean, deviation.swapaxes(0, 1)
+
   def pairs(columns):
     column, *other = columns
-    same = (number[:, None] == column)[:, None, :, None]
-    sides = (mean, deviation), tuple(other), same
+    same = number[:, None] == column
+    sides = side(mean, deviation), side(*other), same
     found = square(*sides)
     distance = _root(jnp.where(found > _rounding(*sides), found, 0.0) + eps_dist)
-    logit = b - a * distance
-    valid = None if keep else ~same | apart[:, None, :]
-    return tuple(jax.nn.logsumexp(jax.nn.log_sigmoid(s * logit), axis=(1, 3), where=valid)
-                 for s in (1, -1))
+    valid = None if keep else ~same[None, :, None] | apart[:, None, :, None]
+    return _log_sums(b - a * distance, valid)
 
-  return tuple(x - jnp.log(counts) for x in by_columns(pairs, (number, mean, deviation), block))
+  # Several matrices of all samples are alive at a time.
+  found = by_columns(pairs, (number, mean, deviation), 8 * size * k * k, block)
+  return tuple(x - jnp.log(counts) for x in found)
+
+
+@jax.custom_vjp
+def _log_sums(logit, valid):
+  """Logarithms of sums of `sigmoid(logit)` and of `sigmoid(-logit)` over samples, never -inf.
+
+  Where all logits of two videos are negative, all terms of the first sum may underflow, where all
+  are positive those of the second: they are scaled by the largest of them. One exponential serves
+  both sums.
+
+  Args:
+    logit: [K, R, K, C].
+    valid: which of them count, of a shape that can be broadcast; None for all.
+
+  Returns:
+    [R, C] each.
+  """
+  return _keep_sums(logit, valid)[0]
+
+
+def _keep_sums(logit, valid):
+  every = dict(axis=(0, 2), keepdims=True)
+  inside = {} if valid is None else {"where": valid}
+  low = jnp.maximum(jnp.min(logit, **every, initial=jnp.inf, **inside), 0.0)
+  high = jnp.maximum(-jnp.max(logit, **every, initial=-jnp.inf, **inside), 0.0)
+  near, far, _ = _sigmoids(logit, low, high)
+  positive = logit >= 0
+  sums = [jnp.sum(jnp.where(p, near, far), **every, **inside) for p in (positive, ~positive)]
+  logs = tuple((jnp.log(s) - shift)[0, :, 0] for s, shift in zip(sums, (high, low), strict=True))
+  return logs, (logit, valid, low, high, sums)
+
+
+def _sigmoids(logit, low, high):
+  """Sigmoids of the logits' absolute values, those of the negated ones and their products.
+
+  The latter two times `exp(low + high)`, of which one is 0.
+  """
+  scaled = jnp.exp(low + high - jnp.abs(logit))
+  near = 1 / (1 + scaled * jnp.exp(-low - high))
+  return near, scaled * near, scaled * near * near
+
+
+def _pull_sums(kept, pulls):
+  logit, valid, low, high, sums = kept
+  to_match, to_differ = (p[None, :, None] for p in pulls)
+  slope = _sigmoids(logit, low, high)[2]
+  given = slope * (to_match * jnp.exp(-low) / sums[0] - to_differ * jnp.exp(-high) / sums[1])
+  return given if valid is None else jnp.where(valid, given, 0.0), None
+
+
+_log_sums.defvjp(_keep_sums, _pull_sums)
 
 
 def _rounding(x, y, same):
-  """As much as equal samples may seem apart: [R, K, C, K], squared.
+  """As much as equal samples may seem apart: [K, R, K, C], squared.
 
   A compiler may compute a sample twice, once rounded to be stored and once within a larger
   expression. The norm's slope would be that of the remainder.
@@ -185,19 +243,24 @@ def _rounding(x, y, same):
   (mean, deviation), (mean_y, deviation_y) = (
       [jnp.sum(jnp.square(4 * jnp.finfo(v.dtype).eps * v), axis=-1) for v in side]
       for side in (x, y))
-  means = jnp.where(same, 0.0, (mean[:, None] + mean_y)[:, None, :, None])
+  means = jnp.where(same, 0.0, mean[:, None] + mean_y)[:, None]
   return means + (deviation[:, :, None, None] + deviation_y)
 
 
 @jax.custom_vjp
 def _differences(x, y, same):
-  """Squared distances of samples [R, K, C, K]; x and y: mean [., D] and deviation [., K, D]."""
-  means = _apart(x, y, same)[:, None, :, None]
+  """Squared distances of samples [K, R, K, C].
+
+  Args:
+    x, y: mean [R, D] and deviation [K, R, D], and those of the columns.
+    same: [R, C], whether they are the same video.
+  """
+  means = _apart(x, y, same)[:, None]
   return jnp.sum(jnp.square(means + (x[1][:, :, None, None] - y[1])), axis=-1)
 
 
 def _apart(x, y, same):
-  return jnp.where(same[:, 0], 0.0, x[0][:, None] - y[0])
+  return jnp.where(same[..., None], 0.0, x[0][:, None] - y[0])
 
 
 def _keep(x, y, same):
@@ -205,36 +268,36 @@ def _keep(x, y, same):
 
 
 def _pull_back(kept, pull):
-  """Their gradient by products: written out, it would lay out the differences [R, K, C, K, D]."""
+  """Their gradient by products: written out, it would lay out the differences [K, R, K, C, D]."""
   x, y, same = kept
   # By the mean of a video and itself it is 0, of which sums over samples would leave a remainder.
-  other = jnp.where(same, 0.0, pull)
+  other = jnp.where(same[:, None], 0.0, pull)
   apart = _apart(x, y, same)
   rows, by_mean = (_pulled(apart, x[1], y[1], v) for v in (pull, other))
   columns, by_mean_y = (_pulled(-apart.swapaxes(0, 1), y[1], x[1], v.transpose(2, 3, 0, 1))
                         for v in (pull, other))
-  return (by_mean.sum(axis=1), rows), (by_mean_y.sum(axis=1), columns), None
+  return (by_mean.sum(axis=0), rows), (by_mean_y.sum(axis=0), columns), None
 
 
 def _pulled(apart, deviation, deviation_y, pull):
-  """`2 sum_cl pull_rkcl (z_rk - w_cl)`: [R, K, D], from differences of means [R, C, D]."""
-  sums = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+  """`2 sum_lc pull_krlc (z_kr - w_lc)`: [K, R, D], from differences of means [R, C, D]."""
   own = pull.sum(axis=(2, 3))[..., None] * deviation
-  return 2 * (sums("rkc,rcd->rkd", pull.sum(axis=3), apart)
-              + (own - sums("rkcl,cld->rkd", pull, deviation_y)))
+  return 2 * (_sums("krc,rcd->krd", pull.sum(axis=2), apart)
+              + (own - _sums("krlc,lcd->krd", pull, deviation_y)))
 
 
+_sums = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 _differences.defvjp(_keep, _pull_back)
 
 
 def _product(x, y, same):
   """Likewise from a product of matrices; those of a video to itself from differences."""
-  z, w = (m[:, None] + d for m, d in (x, y))
+  z, w = (m + d for m, d in (x, y))
   norms = [jnp.sum(jnp.square(v), axis=-1) for v in (z, w)]
-  inner = jnp.einsum("rkd,cld->rkcl", z, w, precision=jax.lax.Precision.HIGHEST)
+  inner = _sums("krd,lcd->krlc", z, w)
   found = jnp.maximum(norms[0][:, :, None, None] + norms[1] - 2 * inner, 0.0)
-  own = jnp.sum(jnp.square(y[1][:, :, None] - y[1][:, None]), axis=-1)
-  return jnp.where(same, jnp.moveaxis(own, 1, 0)[None], found)
+  own = jnp.sum(jnp.square(y[1][:, None] - y[1]), axis=-1)
+  return jnp.where(same[:, None], own[:, None], found)
 
 
 def _root(x):
