@@ -54,10 +54,11 @@ MEANING = {
                 "above an overlap.",
     "uncertainty": "R@1: percentage of the test videos whose nearest training video is of their "
                    "class; risk: area under the risk-coverage curve of R@1, in percent of that of "
-                   "a random order, below 100 where uncertain videos are those that fail; own "
-                   "risk: likewise of clips whose nearest clip is of another video; noise, "
-                   "blur: 100 times Spearman's rank correlation of the variance that clips are "
-                   "given and the strength of what was done to them, mean over videos.",
+                   "a random order, below 100 where uncertain videos are those that fail; risk by "
+                   "distance: likewise, videos far from all training videos taken for uncertain; "
+                   "own risk: by variance again, of clips whose nearest clip is of another video; "
+                   "noise, blur: 100 times Spearman's rank correlation of the variance that clips "
+                   "are given and the strength of what was done to them, mean over videos.",
 }
 
 
@@ -219,6 +220,7 @@ def by_uncertainty(train: uncertainty.Row, test: uncertainty.Row, videos: list[s
   shown = {"R@1": float(np.mean(columns["R@1"])),
            "R@1 B.": float(np.mean(columns.get("R@1 B.", np.nan))),
            "risk": 100 * numbers.get("cosine/aurc_ratio", np.nan),
+           "risk by distance": 100 * numbers["cosine/distance/aurc_ratio"],
            "own risk": 100 * numbers.get("clips/aurc_ratio", np.nan)}
   shown |= {name: 100 * numbers.get(f"{name}/clips/within", np.nan)
             for name in args.get("corruptions", {})}

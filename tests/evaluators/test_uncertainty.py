@@ -58,6 +58,7 @@ def test_report_against_the_twins():
     best = np.array(reference.risks(1 - hit, hit))
     want = {"aurc": risks.mean(), "e_aurc": risks.mean() - best.mean(),
             "aurc_ratio": risks.mean() / (1 - hit.mean()),
+            "distance/aurc_ratio": np.mean(reference.risks(-scores.max(1), hit)) / (1 - hit.mean()),
             "pearson": reference.pearson(u, hit),
             "spearman": reference.pearson(reference.ranks(u), reference.ranks(hit))}
     assert {k: found.numbers[f"{name}/{k}"] for k in want} == pytest.approx(want)

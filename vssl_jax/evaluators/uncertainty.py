@@ -104,6 +104,7 @@ class Report:
   Attributes:
     ks: numbers of neighbours.
     hits: measure -> [K, Q] bool.
+    nearest: measure -> [Q] score of the nearest neighbour.
     u: [Q] uncertainty of the queries, larger is less certain; None without distributions.
     levels: measure -> R@k of the first of ks by level of u, see `metrics.uncertainty.levels`.
     curves: measure -> (coverage, risk), [Q] each, see `metrics.uncertainty.risk_coverage`.
@@ -113,6 +114,7 @@ class Report:
 
   ks: tuple[int, ...]
   hits: dict[str, np.ndarray]
+  nearest: dict[str, np.ndarray]
   u: np.ndarray | None
   levels: dict[str, dict[str, np.ndarray]]
   curves: dict[str, tuple[np.ndarray, np.ndarray]]
@@ -123,12 +125,15 @@ class Report:
   def numbers(self) -> dict[str, float]:
     """By measure: `R@k`; of u and the hits of the first k `spearman`, `pearson`, `aurc`, `e_aurc`
     (beside the best order of the same hits), `aurc_ratio` (to a random order; 1 where nothing
-    fails); `levels/pearson`, R@k against the number of the level. Of the clips that are to find
-    their own video `clips/R@1`, and `clips/spearman` and `clips/aurc_ratio` of their own variance.
+    fails); `levels/pearson`, R@k against the number of the level. `distance/aurc_ratio` is of the
+    distance to the nearest neighbour in u's place, which needs no distributions. Of the clips that
+    are to find their own video `clips/R@1`, and `clips/spearman` and `clips/aurc_ratio` of their
+    own variance.
     """
     found = {}
     for name, hits in self.hits.items():
       found |= {f"{name}/R@{k}": float(row.mean()) for k, row in zip(self.ks, hits, strict=True)}
+      found[f"{name}/distance/aurc_ratio"] = _ratio(metrics.area(-self.nearest[name], hits[0]))
       if self.u is not None:
         found |= {f"{name}/{key}": value for key, value in self._certainty(name).items()}
     if self.u is not None:
@@ -187,15 +192,17 @@ def report(query: Row, gallery: Row, *, measures: Sequence[str] = (), ks: Sequen
   if bins < 1:
     raise ConfigError(f"bins={bins} must be at least 1")
   counts = [min(k, len(gallery.labels)) for k in ks]
-  hits = {name: recall.hits(scores(query, gallery, name, lam=lam, reading=reading), query.labels,
-                            gallery.labels, counts)
-          for name in measures or measures_of(query, gallery)}
+  hits, close = {}, {}
+  for name in measures or measures_of(query, gallery):
+    score = scores(query, gallery, name, lam=lam, reading=reading)
+    hits[name] = recall.hits(score, query.labels, gallery.labels, counts)
+    close[name] = score.max(axis=1)
   if query.logvar is None:
-    return Report(ks, hits, None, {}, {}, {})
+    return Report(ks, hits, close, None, {}, {}, {})
   u = metrics.of_video(query.logvar, kind)
   first = {name: rows[0] for name, rows in hits.items()}
   bins = min(bins, len(u))
-  return Report(ks, hits, u, {n: metrics.levels(u, hit, bins) for n, hit in first.items()},
+  return Report(ks, hits, close, u, {n: metrics.levels(u, hit, bins) for n, hit in first.items()},
                 {n: metrics.risk_coverage(u, hit) for n, hit in first.items()},
                 {n: metrics.area(u, hit) for n, hit in first.items()}, find_own(query, kind))
 

@@ -121,6 +121,8 @@ def test_risk_is_below_100_where_the_uncertain_fail(u, risk):
   assert found.items == {"R@1": {"q0": 100, "q1": 100, "q2": 0}}
   np.testing.assert_allclose(found.shown["R@1"], 200 / 3)
   np.testing.assert_allclose(found.shown["risk"], 100 * risk / (1 / 3))
+  # The wrong one is nearest to a training video: first to be answered.
+  assert found.shown["risk by distance"] == pytest.approx(100 * (1 + 1 / 2 + 1 / 3))
   np.testing.assert_allclose(found.numbers["cosine/aurc"], risk)
   np.testing.assert_allclose(found.numbers["cosine/R@1"], 200 / 3)
   np.testing.assert_allclose(found.numbers["uncertainty"], 2, rtol=1e-6)
