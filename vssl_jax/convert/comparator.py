@@ -1,5 +1,6 @@
 """Video comparators of ViSiL, DnS and TCA in torch files to our parameters and back."""
 
+import functools
 import itertools
 import pathlib
 from collections.abc import Mapping
@@ -27,10 +28,7 @@ def load(path: str | pathlib.Path, *, entry: str = "", prefix: str = "") -> Impo
     TorchFileError: the file can't be read.
     ValueError: it doesn't hold exactly one comparator.
   """
-  try:
-    params = from_torch(torch_file.read(path, entry=entry), prefix=prefix)
-  except ValueError as error:
-    raise ValueError(f"{path}: {error}") from error
+  params = torch_file.load(path, functools.partial(from_torch, prefix=prefix), entry=entry)
   return Imported("comparator", {"comparator": params}, {}, {})
 
 

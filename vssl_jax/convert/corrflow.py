@@ -33,11 +33,7 @@ def load(path: str | pathlib.Path, *, entry: str = "") -> Imported:
     TorchFileError: the file can't be read.
     ValueError: it holds something else.
   """
-  state = torch_file.strip_prefix(torch_file.read(path, entry=entry), *PREFIXES)
-  try:
-    return convert(state)
-  except ValueError as error:
-    raise ValueError(f"{path}: {error}") from error
+  return torch_file.load(path, convert, entry=entry, prefixes=PREFIXES)
 
 
 def convert(state: Mapping[str, np.ndarray]) -> Imported:

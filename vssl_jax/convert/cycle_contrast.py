@@ -6,6 +6,7 @@
   conv1.weight, layer1.0.bn1.weight, .., perhaps fc.{0,2}.weight                torchvision, ours
 """
 
+import functools
 import pathlib
 import re
 from collections.abc import Mapping
@@ -38,11 +39,7 @@ def load(path: str | pathlib.Path, *, entry: str = "", side: str = "query") -> I
     TorchFileError: the file can't be read.
     ValueError: it holds something else.
   """
-  state = torch_file.read(path, entry=entry)
-  try:
-    return convert(state, side=side)
-  except ValueError as error:
-    raise ValueError(f"{path}: {error}") from error
+  return torch_file.load(path, functools.partial(convert, side=side), entry=entry)
 
 
 def convert(state: Mapping[str, np.ndarray], *, side: str = "query") -> Imported:

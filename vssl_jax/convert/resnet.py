@@ -1,5 +1,6 @@
 """ResNets in torchvision's names and layouts to our variables and back."""
 
+import functools
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -46,11 +47,8 @@ def load(
     TorchFileError: the file can't be read.
     ValueError: it holds another network.
   """
-  state = torch_file.strip_prefix(torch_file.read(path, entry=entry), *prefixes)
-  try:
-    return from_torch(state, backbone=backbone, width=width)
-  except ValueError as error:
-    raise ValueError(f"{path}: {error}") from error
+  read = functools.partial(from_torch, backbone=backbone, width=width)
+  return torch_file.load(path, read, entry=entry, prefixes=prefixes)
 
 
 def from_torch(

@@ -4,6 +4,7 @@
 the names of its stem.
 """
 
+import functools
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
@@ -42,11 +43,8 @@ def load(
     TorchFileError: the file can't be read.
     ValueError: it holds another network.
   """
-  state = torch_file.strip_prefix(torch_file.read(path, entry=entry), *prefixes)
-  try:
-    return from_torch(state, backbone=backbone, width=width)
-  except ValueError as error:
-    raise ValueError(f"{path}: {error}") from error
+  read = functools.partial(from_torch, backbone=backbone, width=width)
+  return torch_file.load(path, read, entry=entry, prefixes=prefixes)
 
 
 def from_torch(

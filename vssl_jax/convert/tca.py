@@ -33,12 +33,7 @@ def load(path: str | pathlib.Path) -> Imported:
     TorchFileError: the file can't be read.
     ValueError: it holds something else.
   """
-  try:
-    return convert(torch_file.read(path))
-  except torch_file.TorchFileError:
-    raise
-  except ValueError as error:
-    raise ValueError(f"{path}: {error}") from error
+  return torch_file.load(path, convert)
 
 
 def convert(state: Mapping[str, np.ndarray]) -> Imported:

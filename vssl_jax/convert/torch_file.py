@@ -42,6 +42,26 @@ ZIP_ERRORS = (zipfile.BadZipFile, RuntimeError, KeyError, EOFError, OSError, Val
 ReadStorage = Callable[[Storage], bytes | memoryview]
 
 
+def load(path: str | pathlib.Path, convert: Callable, *, entry: str = "",
+         prefixes: tuple[str, ...] = ()):
+  """What `convert` makes of the arrays in a file, which its errors name.
+
+  Args:
+    path, entry: see `read`.
+    convert: of torch name -> array.
+    prefixes: wrappers to remove, see `strip_prefix`.
+
+  Raises:
+    TorchFileError: the file can't be read.
+    ValueError: as `convert` does.
+  """
+  state = strip_prefix(read(path, entry=entry), *prefixes)
+  try:
+    return convert(state)
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
+
+
 def read(path: str | pathlib.Path, *, entry: str = "") -> dict[str, np.ndarray]:
   """Reads the tensors of a checkpoint.
 

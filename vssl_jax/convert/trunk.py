@@ -28,11 +28,7 @@ def load(path: str | pathlib.Path, *, entry: str = "") -> Imported:
     TorchFileError: the file can't be read.
     ValueError: it holds something else.
   """
-  state = torch_file.read(path, entry=entry)
-  try:
-    return convert(state)
-  except ValueError as error:
-    raise ValueError(f"{path}: {error}") from error
+  return torch_file.load(path, convert, entry=entry)
 
 
 def convert(state: Mapping[str, np.ndarray]) -> Imported:
