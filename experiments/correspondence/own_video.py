@@ -69,7 +69,8 @@ class Written:
         f"{self.frames} frames of {self.size[1]}x{self.size[0]} pixels, "
         f"{self.frames_per_second:.2f} a second",
         *self.notes, *(["Not found:", *lost] if lost else []),
-        "Written:", *(f"  {path}" for path in (self.labels, self.overlay))])
+        "Written:", *(f"  {path}" for path in (self.labels, self.overlay,
+                                               self.folder / results_folder.PAGE))])
 
 
 def propagate(embed: Embed, protocol: Protocol, video: str, first: str, output: str, *,

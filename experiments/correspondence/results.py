@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments import tables
-from vssl_jax.evaluators import figures_points, figures_segmentation, segmentation
+from vssl_jax.evaluators import figures_points, figures_segmentation, propagation, segmentation
 
 SHOWN = {"segmentation": ("J&F-Mean", "J-Mean", "F-Mean"), "keypoints": ("PCK@0.1", "PCK@0.2")}
 HEADS = {"J&F-Mean": "J&F", "J-Mean": "J", "F-Mean": "F"}
@@ -35,7 +35,7 @@ class Reports:
 
   @property
   def numbers(self) -> dict[str, float]:
-    """"J&F-Mean/NAME" and so on; in percent, but for decays, counts and shares."""
+    """"J&F-Mean/NAME" and so on; in percent, but for counts and shares."""
     return {f"{key}/{name}": value for name, report in self.by_eval.items()
             for key, value in _percent(report).items()}
 
@@ -82,11 +82,15 @@ def _explain(task, reports: Mapping[str, Reports]) -> list[str]:
   lines = ["What is known of the first frame is carried on, frame by frame."]
   for name, report in last.by_eval.items():
     found = task.datasets[name]
-    what = f"the points of {len(report.videos)} videos" if kind(report) == "keypoints" else (
-        f"{int(report.numbers['objects'])} objects in {len(report.sequences)} sequences")
+    if kind(report) == "keypoints":
+      what = f"the points of {_count(len(report.videos), 'video')}"
+    else:
+      what = (f"{_count(int(report.numbers['objects']), 'object')} in "
+              f"{_count(len(report.sequences), 'sequence')}")
     settings, about = c.evals[name], c.evals[name].get("about", "")  # runs of before have none
     lines.append(f"{name}: {what} of {found.name}, {found.split}, by the protocol "
-                 f"{settings.args.protocol}{about and '; '}{about}.")
+                 f"{_protocol(settings.args.protocol, task.evaluators[name].protocol)}"
+                 f"{about and '; '}{about}.")
     if found.missing:
       lines.append(f"{len(found.missing)} sequences of {found.name} are missing.")
   lines += dict.fromkeys(d.note for d in task.datasets.values() if d.note)
@@ -99,6 +103,19 @@ def _explain(task, reports: Mapping[str, Reports]) -> list[str]:
   if getattr(task, "dropped", 0):
     lines.append(f"{task.dropped} training videos could not be read and were left out.")
   return [textwrap.fill(line, 98) for line in lines]
+
+
+def _count(number: int, name: str) -> str:
+  return f"{number} {name}{'s' * (number != 1)}"
+
+
+def _protocol(name: str, used: propagation.Protocol) -> str:
+  """Its name, and what is another way than by that name."""
+  named = dataclasses.asdict(propagation.PROTOCOLS[name])
+  other = {k: v for k, v in dataclasses.asdict(used).items() if v != named[k]}
+  changes = ", ".join(f"{k} {' '.join(map(str, v)) if isinstance(v, tuple) else v}"
+                      for k, v in other.items())
+  return f"{name}{changes and f' ({changes})'}"
 
 
 def _main_columns(row: Reports) -> dict[str, dict[str, float]]:

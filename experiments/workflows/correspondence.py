@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from data_pipelines import sequences
+from data_pipelines.errors import DataError
 from experiments import clip_runs, datasets, inputs, registry
 from experiments.correspondence import data, own_video
 from experiments.correspondence import extract as extraction
@@ -170,7 +171,10 @@ class Evaluation:
     found = {}
     for name, evaluator in self.evaluators.items():
       place = folder / name if folder and jax.process_index() == 0 else None
-      found[name] = evaluator.identity(place) if row is None else evaluator.report(row, place)
+      try:
+        found[name] = evaluator.identity(place) if row is None else evaluator.report(row, place)
+      except ValueError as e:  # names the sequence and the frame
+        raise DataError(f"evals.{name}: {e}") from e
     return Reports(found)
 
 

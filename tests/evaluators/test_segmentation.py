@@ -214,6 +214,21 @@ def test_lab_of_known_colours():
   np.testing.assert_allclose(dense.lab(rgb), want, atol=0.05)
 
 
+def test_masks_are_called_as_the_annotations_are(tmp_path):
+  """The official tool looks for predictions by the names of the annotations."""
+  @dataclasses.dataclass(frozen=True)
+  class Listed(Record):
+    masks: tuple = ()
+
+  plain = clip("c", length=4)
+  files = [f"Annotations/c/{5 + 2 * t:05d}.png" for t in range(4)]
+  for masks_, want in [(files, ["00005", "00007", "00009", "00011"]),
+                       ([b"bytes"] * 4, ["00000", "00001", "00002", "00003"])]:
+    listed = Listed(plain.id, plain.frames, tuple(masks_))
+    make([listed]).report(FLOOR, folder=tmp_path / want[0])
+    assert [p.stem for p in sorted((tmp_path / want[0] / "c").iterdir())] == want
+
+
 def test_masks_written_are_read_back(tmp_path):
   rng = np.random.default_rng(0)
   label_maps = [rng.integers(0, 256, (7, 9)).astype(np.uint8) for _ in range(3)]

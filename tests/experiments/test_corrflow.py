@@ -189,10 +189,25 @@ def test_other_data_sets(run, server, tmp_path, preset, layout, name, columns):
                       f"--config.data.root={root}",
                       *(["--config.evals.jhmdb.args.size=32"] if preset == "jhmdb" else []))
   assert result.status == 0, result.err
-  assert "The run was trained on the data set 'procedural'" in " ".join(result.out.split())
+  text = " ".join(result.out.split())
+  assert "The run was trained on the data set 'procedural'" in text
+  if preset == "davis":  # the protocol is told as it was used
+    assert "by the protocol crw (stride 4, recent 1 2 3 4 5 6 7, fixed_radius same" in text
   assert len(cells(result.out, "trained CorrFlow, step 12")) == columns
   folder, = (run[0] / "evaluations").glob(f"{preset}-*")
   assert (folder / name).is_dir() and json.loads((folder / "results.json").read_text())["rows"]
+
+
+@dear
+def test_sequences_without_masks_are_told_in_a_line(run, server, tmp_path):
+  davis_layout.write(tmp_path)
+  for file in sorted(tmp_path.glob("Annotations/**/*.png")):
+    if file.stem != "00000":
+      file.unlink()
+  result = server.run("--mode=eval", f"--workdir={run[0]}", f"--config={CONFIG}:davis",
+                      f"--config.data.root={tmp_path}")
+  assert result.status == 2
+  assert "frame 1 has no annotation" in result.err and "Traceback" not in result.err
 
 
 @dear

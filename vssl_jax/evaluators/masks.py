@@ -4,7 +4,7 @@ import os
 import pathlib
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -42,11 +42,14 @@ def write_masks(folder: str | pathlib.Path, name: str, label_maps: Iterable[np.n
   return sum(1 for _ in written(folder, name, label_maps))
 
 
-def written(folder: str | pathlib.Path, name: str,
-            label_maps: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def written(folder: str | pathlib.Path, name: str, label_maps: Iterable[np.ndarray],
+            frames: Sequence[str] = ()) -> Iterator[np.ndarray]:
   """Passes label maps on, each of them written as `folder/name/00000.png`, ...
 
   A file appears whole or not at all.
+
+  Args:
+    frames: names of the frames, without ".png"; numbers from 00000 on where there are none.
 
   Raises:
     ValueError: the name leads out of the folder, a label is beyond 255, or sizes differ; names
@@ -65,7 +68,7 @@ def written(folder: str | pathlib.Path, name: str,
       data = encode(labels)
     except ValueError as e:
       raise ValueError(f"{name}: frame {i}: {e}") from e
-    path = folder / f"{i:05d}.png"
+    path = folder / f"{frames[i] if frames else f'{i:05d}'}.png"
     part = path.with_suffix(".part")
     part.write_bytes(data)
     os.replace(part, path)

@@ -165,16 +165,24 @@ class SegmentationEvaluator:
       truth, predicted = itertools.tee((t, p) for _, t, p in predict(record))
       predicted = (p for _, p in predicted)
       if folder is not None:
-        predicted = masks.written(folder, record.id, predicted)
+        predicted = masks.written(folder, record.id, predicted, _frame_names(record))
       found[record.id] = metrics.sequence(record.id, (t for t, _ in truth), predicted)
     return Report(found)
+
+
+def _frame_names(record) -> list[str]:
+  """Of the files of a record's label maps, by which the official tool looks for predictions."""
+  files = getattr(record, "masks", ())
+  known = all(isinstance(file, str) and file for file in files)
+  return [pathlib.PurePath(file).stem for file in files] if known else []
 
 
 def _checked(truth, i: int, size: tuple[int, int], merge: bool) -> np.ndarray:
   """The label map of frame i as integers; with `merge`, uint8 0 and 1."""
   if truth is None:
     raise ValueError(f"frame {i} has no annotation; J and F need one for every frame. Leave the "
-                     "sequence out, or cut it with frames=")
+                     "sequence out, or cut it with frames=. A test set without published masks "
+                     "is carried on sequence by sequence, as a video of your own")
   truth = np.asarray(truth)
   if truth.shape != size:
     raise ValueError(f"frame {i}: the annotation is {truth.shape}, the frame {size}; read both in "

@@ -113,7 +113,7 @@ def statistics(values: np.ndarray) -> Statistics:
   """Mean, recall (share above 0.5) and decay (first quarter less last) of one object.
 
   Quarters share their ends. The official tool keeps these in 8 bits, so that its decay is wrong
-  for more than 256 frames; here it is what it is meant to be.
+  or nan from 256 values on; here it is what it is meant to be.
 
   Args:
     values: [n]; nan counts in no mean, and as not above 0.5.
