@@ -230,7 +230,7 @@ def markdown(summary: dict) -> str:
   for test in summary["expected"]:
     by_claim.setdefault(test["claim"], []).append(_told(test))
   if by_claim:
-    lines += ["", "Expected from the paper (difference, 95% interval):", ""]
+    lines += ["", "Expected (difference, 95% interval):", ""]
     lines += [f"- {claim}: {'; '.join(told)}" for claim, told in by_claim.items()]
   if summary["note"]:
     lines += ["", summary["note"]]

@@ -188,7 +188,8 @@ def sweep(name: str = ""):
       "as given": {"method.args.frozen": False},
       "frozen": {"method.args.frozen": True, "method.args.head_first": 0, "optim.head_first": 0},
   }, [("as given", ">", "from scratch")], similarity="",
-      note="Without method.weights the first two rows are the same run.")
+      note="Without method.weights the first two rows are the same run. The frozen row keeps the "
+      "run's recipe, which is fine-tuning's; :kinetics_linear has that of linear evaluation.")
   splits = Table("splits", "The official splits", {
       f"split {n}": {"data.split": f"train{n}", "evals.top1.data.test": f"test{n}"}
       for n in (1, 2, 3)}, similarity="", mean="mean of 3 splits",

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -121,8 +122,18 @@ def save(path: pathlib.Path, workflow, text: str, reports, **facts) -> None:
   """Writes results.json, whose presence marks the run as finished."""
   rows = {name: workflow.numbers(report) for name, report in reports.items()}
   temporary = path.with_suffix(".tmp")
-  temporary.write_text(json.dumps({"text": text, "rows": rows, **facts}, indent=1))
+  page = _without_nan({"text": text, "rows": rows, **facts})
+  temporary.write_text(json.dumps(page, indent=1, allow_nan=False))
   os.replace(temporary, path)
+
+
+def _without_nan(tree):
+  """JSON has no nan: null stands for a number that isn't defined."""
+  if isinstance(tree, dict):
+    return {k: _without_nan(v) for k, v in tree.items()}
+  if isinstance(tree, list | tuple):
+    return [_without_nan(v) for v in tree]
+  return None if isinstance(tree, float) and math.isnan(tree) else tree
 
 
 def evaluate(config, workdir: pathlib.Path, exported: str, elsewhere: bool = False) -> None:
@@ -142,13 +153,20 @@ def evaluate(config, workdir: pathlib.Path, exported: str, elsewhere: bool = Fal
                                folder=folder if elsewhere else None)}
   text = workflow.table(task, reports)
   say(text)
-  if elsewhere and jax.process_index() == 0:
+  if not elsewhere:
+    return
+  pages, skipped = workflow.figures(task, reports, {name: row})
+  if jax.process_index() == 0:
     with cli.writing(folder):
       cli.make_folder(folder, "--workdir")
-      written = [*workflow.files(task, reports, folder), folder / "results.json"]
-      save(written[-1], workflow, text, reports, data=config.data.to_dict(), missing=task.missing)
+      for page, drawn in pages.items():
+        figures.save(drawn, folder / page)
+      written = [*(folder / page for page in pages), *workflow.files(task, reports, folder),
+                 folder / "results.json"]
+      save(written[-1], workflow, text, reports, data=config.data.to_dict(), missing=task.missing,
+           trained=json.loads((workdir / "config.json").read_text()))
     shutil.rmtree(folder / "search", ignore_errors=True)
-    print("\nWritten:\n" + "\n".join(f"  {p}" for p in written))
+    print("\n".join(["\nWritten:", *(f"  {p}" for p in written), *skipped]))
 
 
 def evaluate_own(config, workdir: pathlib.Path, exported: str, source: str, first: str,

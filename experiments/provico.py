@@ -49,8 +49,8 @@ def get_config(preset: str = "") -> ml_collections.ConfigDict:
 def base() -> ml_collections.ConfigDict:
   """What all presets share.
 
-  Of the paper's values beta = 1e-4 and ten clips a video for retrieval could be had; the others are
-  conventions of its relatives (views, augmentation, schedule, rate) or ours (clips a video, batch,
+  Of the paper's values beta = 1e-4 alone could be had; the others are conventions of its relatives
+  (views, their number in retrieval, augmentation, schedule, rate) or ours (clips a video, batch,
   epochs, samples, dimensions, tau, lam, both match_ values, clip; and all of `ROBUST`, with a layer
   before the variances and a time without mined positives that the paper doesn't have).
   """
@@ -74,7 +74,8 @@ def base() -> ml_collections.ConfigDict:
   c.method = dict(name="provico", args=dict(
       backbone="slow_r50", width=64, dim=256, samples=8, noise=0.3, sampling="matched", tau=1.0,
       lam=0.25, match_scale=10.0, match_offset=10.0, eps_dist=1e-6,
-      self_samples=True, exact=True, self_pairs=True, dtype="float32") | ROBUST)
+      self_samples=True, exact=True, self_pairs=True, stochastic=True,
+      dtype="float32") | ROBUST)
   c.method.weights = ""  # weights of the backbone (torchvision, PySlowFast) to begin with
   c.optim = dict(optimiser="sgd", learning_rate=0.2, momentum=0.9, schedule="cosine",
                  steps_per_update=1, warmup=65_625, weight_decay=1e-4, coupled=True,
@@ -99,8 +100,9 @@ def labelled(evaluator: str, train: str, test: str, *, name: str = "", views=Non
 def uncertainty(train: str, test: str, *, corruptions=None, **kwargs) -> dict:
   """An evaluation of what variances tell: of failures, and of noise and blur."""
   known = dict(noise=(0.0, 8.0, 16.0, 32.0, 64.0), blur=(0.0, 0.5, 1.0, 2.0, 3.0))
-  return labelled("uncertainty", train, test, **kwargs,
-                  args=dict(corruptions=known if corruptions is None else corruptions))
+  return labelled("uncertainty", train, test, **kwargs, args=dict(
+      ks=(1, 5, 10, 20, 50), measures=(), kind="geometric", bins=10, lam=0.25, reading="sum",
+      corruptions=known if corruptions is None else corruptions))
 
 
 def embedded(c: ml_collections.ConfigDict) -> None:
@@ -123,7 +125,7 @@ def embedded(c: ml_collections.ConfigDict) -> None:
       noise=(0.0, 16.0, 64.0), blur=(0.0, 1.0, 3.0)))
   c.evals.linear = labelled("logistic", "unlabelled", "eval", views=views)
   c.evals.retrieval = labelled("class_retrieval", "unlabelled", "eval", views=views,
-                               args=dict(by_video=True))
+                               args=dict(by_video=True, centre=False))
 
 
 def paper(c: ml_collections.ConfigDict) -> None:
@@ -160,7 +162,7 @@ def folder(c: ml_collections.ConfigDict) -> None:
 
 
 def kinetics(c: ml_collections.ConfigDict) -> None:
-  """In the form of the paper's main result: Kinetics-400, 200 epochs of batches of 128 videos."""
+  """On the paper's main data set, Kinetics-400; 200 epochs of batches of 128 videos are ours."""
   c.data.update(name="kinetics400", root=config_dict.placeholder(str), split="train",
                 allow_missing=True)
   _retrieval(c, "ucf101", name="ucf101")
@@ -192,7 +194,11 @@ def _small(c, classes: int) -> None:
 
 
 def kinetics400(c: ml_collections.ConfigDict) -> None:
-  """Kinetics-400, to evaluate on: a linear classifier (provico spec 11.1)."""
+  """Kinetics-400, to evaluate on: a linear classifier of features that are described once.
+
+  They are kept in memory. experiments/classify.py:kinetics_linear trains the classifier on random
+  crops in a stream, as the field does (provico spec 11.1).
+  """
   c.data.update(name="kinetics400", root=config_dict.placeholder(str), allow_missing=True)
   c.evals.linear = labelled("linear", "train", "val", views=dict(crops=3),
                             args=dict(recipe="kinetics", classes=400))
@@ -214,7 +220,8 @@ def sweep(name: str = ""):
       Table("objective", "What the objective is made of", {
           name: robust | {f"{arg}{key}": value for key, value in change.items()}
           for name, change in {
-              "robust": {}, "no uncertainty regulariser": {"beta": 0.0}, "stronger": {"beta": 1e-2},
+              "robust": {}, "no uncertainty in the loss": {"stochastic": False},
+              "no KL": {"beta": 0.0}, "stronger KL": {"beta": 1e-2}, "KL of clips": {"kl": "clip"},
               "no half-video positives": {"halves": False}, "no mined positives": {"tau": -1.0},
               "all below the threshold": {"neighbours": 0}, "sampled distance":
               {"mining": "sampled"}, "pairs weighted alike": {"pairs": "mean"},

@@ -96,6 +96,9 @@ def _check_uncertainty(args) -> None:
   uncertainty.report(some, some, **_report_args(args) | {  # mixtures take seconds to compile
       "measures": [x for x in args.get("measures", ()) if x not in uncertainty.OF_CLIPS]})
   for kind, strengths in args.get("corruptions", {}).items():
+    if 0 not in strengths:
+      raise ConfigError(f"corruptions.{kind}={tuple(strengths)} should have 0 among them: what is "
+                        "left as it is, to compare with")
     for strength in strengths:
       corruption.corrupt(np.zeros((1, 8, 8, 3), np.uint8), kind, strength,
                          np.random.default_rng(0))
@@ -224,7 +227,9 @@ def by_uncertainty(train: uncertainty.Row, test: uncertainty.Row, videos: list[s
            "own risk": 100 * numbers.get("clips/aurc_ratio", np.nan)}
   shown |= {name: 100 * numbers.get(f"{name}/clips/within", np.nan)
             for name in args.get("corruptions", {})}
-  return Result(numbers, shown, {"R@1": items["R@1"]}, Uncertain(report, strengths))
+  clear = {x.name: dict(zip(videos, (100 * x.within(x.clips)).tolist(), strict=True))
+           for x in strengths if x.clips is not None}
+  return Result(numbers, shown, {"R@1": items["R@1"], **clear}, Uncertain(report, strengths))
 
 
 def _report_args(args) -> dict:

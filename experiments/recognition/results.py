@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from experiments import tables
-from experiments.recognition import measures, splits
+from experiments.recognition import data, measures, splits
 from experiments.recognition.measures import Result
 from vssl_jax.evaluators import figures_neighbours, figures_uncertainty
 
@@ -76,12 +76,21 @@ def _explain(task, reports: Mapping[str, Reports]) -> list[str]:
     lines.append(f"{stem}, {len(names)} splits: mean of {', '.join(names)}, ± their standard "
                  "deviation.")
   lines += tables.gains({label: _main_columns(row) for label, row in reports.items()})
-  lines.append(f"The run was trained on the data set {task.trained_on!r} (seed {c.seed})."
-               if task.trained_on else f"Seed {c.seed}; trained on {c.data.name} for "
-               f"{c.train.steps} steps of {c.train.batch} videos.")
+  lines.append(_trained(task.trained))
   if getattr(task, "dropped", 0):
     lines.append(f"{task.dropped} training videos could not be read and were left out.")
   return [textwrap.fill(line, 98) for line in lines]
+
+
+def _trained(c: Mapping) -> str:
+  """What numbers of different runs have to have in common to be compared (provico spec 11.3)."""
+  method, views, train = c["method"], c["views"], c["train"]
+  given = {"image": "pictures", "clip": f"clips of {views.get('frames')} frames"}
+  start = f"from {method['weights']}" if method["weights"] else "from random weights"
+  return (f"Backbone {method['args']['backbone']} of width {method['args']['width']}, trained "
+          f"{start} on the data set {c['data']['name']!r}: {train['steps']} steps of "
+          f"{train['batch']} videos, {given[data.INPUTS[views['name']]]} of {views['size']} x "
+          f"{views['size']} pixels, seed {c['seed']}.")
 
 
 def _main_columns(row: Reports) -> dict[str, dict[str, float]]:
@@ -94,10 +103,10 @@ def figures(task, reports: Mapping[str, Reports], rows: Mapping) -> tuple[dict, 
   """Pictures of what the last row's features take for alike.
 
   Returns:
-    file name -> figure; and sentences on what doesn't apply, none here.
+    file name -> figure; and for each that doesn't apply a sentence that says why.
   """
   del rows
-  (label, last), pages = list(reports.items())[-1], {}
+  (label, last), pages, skipped = list(reports.items())[-1], {}, []
   for name, result in last.by_eval.items():
     if task.config.evals[name].name == "class_retrieval":
       evaluation = task.evaluations[name]
@@ -113,7 +122,25 @@ def figures(task, reports: Mapping[str, Reports], rows: Mapping) -> tuple[dict, 
         pages[f"{name}_corruption.png"] = figures_uncertainty.strengths_figure(
             {other: found.strengths for other, found in known.items()},
             units={"noise": "levels of 255", "blur": "pixels"})
-  return pages, []
+      if (course := _course(task, name, result)) is None:
+        continue
+      if len(course) > 1:
+        pages[f"{name}_training.png"] = figures_uncertainty.training_figure(
+            *zip(*course, strict=True))
+      else:
+        skipped.append(f"No {name}_training.png: train.eval_every is 0, so uncertainty was not "
+                       "measured on the way.")
+  return pages, skipped
+
+
+def _course(task, name: str, result: Result) -> list[tuple[int, float, float]] | None:
+  """Step, uncertainty and R@1 of a run's evaluations, the last one `result`; None for another's."""
+  if task.logged is None:
+    return None
+  keys = [("uncertainty", f"eval/uncertainty/{name}"), ("cosine/R@1", f"eval/cosine/R@1/{name}")]
+  course = [(row["step"], *(row[logged] for _, logged in keys)) for row in task.logged
+            if keys[0][1] in row]
+  return [*course, (task.config.train.steps, *(result.numbers[key] for key, _ in keys))]
 
 
 def files(task, reports: Mapping[str, Reports], folder: pathlib.Path) -> list[pathlib.Path]:

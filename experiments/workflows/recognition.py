@@ -162,14 +162,17 @@ class Evaluation:
   """A trained model on data sets other than the run's own.
 
   Attributes:
-    trained_on: name of the data set that the run was trained on, for the report; "" for `data`.
+    trained: the run's config, for the report.
     evaluations: name in `evals` -> evaluation.
     skipped: name in `evals` -> why it was left out.
+    logged: rows of the run's metrics.jsonl; None, since they are of the run's own evaluations.
   """
+
+  logged = None
 
   def __init__(self, model: Model, workdir: pathlib.Path):
     self.model, self.config = model, model.config
-    self.trained_on = json.loads((workdir / "config.json").read_text())["data"]["name"]
+    self.trained = json.loads((workdir / "config.json").read_text())
     file = workdir / CLASSES
     self._prepare(json.loads(file.read_text()) if file.is_file() else None)
 
@@ -215,7 +218,8 @@ class Task(Evaluation):
   """A model, its training data, and its evaluation."""
 
   def __init__(self, model: Model, workdir: pathlib.Path):
-    self.model, self.config, self.trained_on = model, model.config, ""
+    self.model, self.config, self.workdir = model, model.config, workdir
+    self.trained = model.config.to_dict()
     self._training = clip_runs.Training(self.config, workdir)
     self._classes = None
     if self._training.train_data:
@@ -234,6 +238,12 @@ class Task(Evaluation):
     """This process's training batches from a step on."""
     c = self.config
     return self._training.batches(data.reader(c.views, c.data.memory), first_step)
+
+  @property
+  def logged(self) -> list[dict]:
+    """Rows of the run's metrics.jsonl so far."""
+    file = self.workdir / "metrics.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
   @property
   def dropped(self) -> int:

@@ -29,6 +29,15 @@ def test_failures_are_those_of_the_reports():
   assert [t.get_text() for t in page.legends[0].get_texts()] == ["first", "trained"]
 
 
+def test_training_is_drawn_by_steps():
+  page = figures_uncertainty.training_figure([10, 20, 40], [3.0, 2.0, 1.0], [20.0, 50.0, 60.0])
+  for panel, want in zip(page.axes, ([3, 2, 1], [20, 50, 60]), strict=True):
+    line, = panel.lines
+    np.testing.assert_array_equal(line.get_xydata().T, [[10, 20, 40], want])
+  with pytest.raises(ConfigError, match="1 evaluations"):
+    figures_uncertainty.training_figure([10], [3.0], [20.0])
+
+
 def test_strengths_are_relative_medians():
   rng = np.random.default_rng(0)
 

@@ -58,7 +58,7 @@ def test_markdown():
       "| a | **0.700 ± 0.141** | 0.300 ± 0.141 | 2 |",
       "| b | 0.600 ± 0.141 | **0.500 ± 0.000** | 2 |",
       "| c | 0.600 | 0.100 | 1 |", "",
-      "Expected from the paper (difference, 95% interval):", "",
+      "Expected (difference, 95% interval):", "",
       "- a > b: DSVR cosine holds (+0.100, +0.100 to +0.100)",
       "- a < b: DSVR cosine doesn't hold (-0.100, -0.100 to -0.100)",
       "- a > c: DSVR cosine within noise (+0.000, +0.000 to +0.000)", "",

@@ -26,6 +26,7 @@ CYCLE = DATA | {
        for k, v in VIEWS.items()}}
 CLIPS = {"frames": 2, "clips": 2, "size": 16, "short_side": 16}
 PROVICO = DATA | {
+    "train.eval_every": 1,
     "views.frames": 2, "views.size": 16, "method.args.width": 4, "method.args.dim": 8,
     "method.args.samples": 2, "evals.motion.args.corruptions.noise": "(0.0, 32.0)",
     "evals.motion.args.corruptions.blur": "(0.0, 2.0)",
@@ -68,14 +69,17 @@ def check_table(run):
   columns = {  # None is no mean over items
       "cycle_contrast": ["linear/linear", "20-NN/neighbours", "R@1/retrieval", "R@5/retrieval",
                          "success/tracks", "precision/tracks"],
-      "provico": ["linear/linear", "R@1/motion", *5 * [None], "R@1/retrieval", "R@5/retrieval"],
+      "provico": ["linear/linear", "R@1/motion", *4 * [None], "blur/motion", "noise/motion",
+                  "R@1/retrieval", "R@5/retrieval"],
   }[name]
   for row, numbers in found.items():
     shown, items = cells(text, row), numbers["per_item"]
     assert shown.count("-") == (5 if name == "provico" and row == "pixels alone" else 0)
     assert len(shown) == len(columns)
     for cell, column in zip(shown, columns, strict=True):
-      if column:
+      if cell == "-":
+        assert column not in items
+      elif column:
         assert cell == f"{np.mean(list(items[column].values())):.1f}", column
     assert all(len(v) >= 1 for v in items.values())
   logged = harness.metrics(workdir)
@@ -87,7 +91,8 @@ def check_table(run):
 def check_pictures(run):
   name, workdir, _ = run
   pages = {"cycle_contrast": ["retrieval.png"],
-           "provico": ["motion.png", "motion_corruption.png", "retrieval.png"]}[name]
+           "provico": ["motion.png", "motion_corruption.png", "motion_training.png",
+                       "retrieval.png"]}[name]
   assert sorted(p.name for p in workdir.glob("*.png")) == pages
   assert all(min(Image.open(workdir / page).size) > 100 for page in pages)
   if name == "cycle_contrast":
@@ -155,9 +160,11 @@ def test_another_data_set(run, cache, server):
                                          if k.startswith(("data.", "evals."))}),
                       f"--config.data.cache_dir={cache}", "--config.data.seed=5")
   assert result.status == 0, result.err
-  assert "The run was trained on the data set 'procedural'" in " ".join(result.out.split())
+  assert "weights on the data set 'procedural': 2 steps of 4 videos" in " ".join(result.out.split())
   folder, = (workdir / "evaluations").glob("procedural-*")
-  assert json.loads((folder / "results.json").read_text())["rows"]
+  found = json.loads((folder / "results.json").read_text())
+  assert found["rows"] and found["trained"]["train"]["steps"] == 2
+  assert (folder / "retrieval.png").is_file()
 
 
 @dear

@@ -103,7 +103,7 @@ def middle():
   return float(halfway(distances()) / 0.25 - 1)
 
 
-def twin(distance, *, balanced=False):
+def twin(distance, *, balanced=False, stochastic=True):
   """The printed objective from the samples that are drawn, with literal sums."""
   matched, z = videos()
   mask = reference.positives(distance, halfway(distance), np.eye(B, dtype=bool), 0)
@@ -111,8 +111,10 @@ def twin(distance, *, balanced=False):
   p = [[reference.match(z[i], z[j], 10.0, 10.0, eps_dist=1e-6, same=i == j, self_samples=True)
         for j in range(B)] for i in range(B)]
   scale = [np.exp(np.mean(np.log(v))) for _, v in matched]
-  losses = [[reference.stochastic(reference.soft(p[i][j], mask[i, j]), scale[i], scale[j])
-             for j in range(B)] for i in range(B)]
+  losses = [[reference.soft(p[i][j], mask[i, j]) for j in range(B)] for i in range(B)]
+  if stochastic:
+    losses = [[reference.stochastic(losses[i][j], scale[i], scale[j]) for j in range(B)]
+              for i in range(B)]
   kl = np.mean([reference.kl(*video) for video in matched])
   pairs = reference.pair_mean(losses, mask, balanced=balanced, self_pairs=True)
   return pairs + 1e-4 * kl, kl, np.mean(np.log(scale))
@@ -133,6 +135,12 @@ def test_loss_and_metrics_are_those_of_the_printed_objective():
       {"params": start()[0]["net"]["backbone"]["Conv_0"]}, (x / np.float32(255) - 0.45) / 0.225)
   np.testing.assert_allclose(aux["batch_stats"]["backbone"]["BatchNorm_0"]["mean"],
                              0.9 * first["mean"] + 0.1 * conv.mean(axis=(0, 1, 2, 3)), atol=1e-5)
+
+
+def test_variances_may_be_left_out_of_the_loss():
+  want = twin(distances(), stochastic=False)[0]
+  np.testing.assert_allclose(loss(stochastic=False)[0], want, rtol=2e-4)
+  assert abs(want - twin(distances())[0]) > 0.1
 
 
 def test_balanced_pairs_and_mining_by_the_closed_form():

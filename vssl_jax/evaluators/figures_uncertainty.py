@@ -59,6 +59,37 @@ def failures_figure(reports: Mapping[str, Report], *, measure: str = "cosine",
   return page
 
 
+def training_figure(steps: Sequence[int], u: Sequence[float], recall: Sequence[float], *,
+                    title: str | None = None) -> Figure:
+  """Left, mean uncertainty over training; right, R@1 (spec 11.5 a).
+
+  Args:
+    steps: of the evaluations, two or more.
+    u: mean uncertainty of the queries at each.
+    recall: R@1 in percent at each.
+
+  Raises:
+    ConfigError: fewer than two evaluations.
+  """
+  if len(steps) < 2:
+    raise ConfigError(f"{len(steps)} evaluations: a course of training takes two or more")
+  page, panels = _page(2)
+  for panel, values, name in zip(panels, (u, recall), ("Mean uncertainty", "R@1, percent"),
+                                 strict=True):
+    panel.plot(steps, values, marker=LINES[0][2], label=name, **_style(0))
+    panel.set_title(name, loc="left", fontsize=12, fontweight="bold", color=INK)
+    panel.set(xlabel="step")
+  panels[0].set_ylim(bottom=0)
+  panels[1].set_ylim(0, 100)
+  page.subplots_adjust(top=0.78)
+  left, high = panels[0].get_position().x0, page.get_figheight()
+  page.text(left, 1 - 0.3 / high, title or "Uncertainty over training", size=15, weight="bold",
+            color=INK, va="center")
+  page.text(left, 1 - 0.6 / high, "Weak evidence where the loss itself lowers the variances.",
+            size=10, color=FAINT, va="center")
+  return page
+
+
 def strengths_figure(found: Mapping[str, Sequence[Strengths]], *,
                      units: Mapping[str, str] | None = None, title: str | None = None) -> Figure:
   """Uncertainty against what was done to the clips: one panel a corruption, one line a row.

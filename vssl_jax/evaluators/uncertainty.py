@@ -242,10 +242,13 @@ class Strengths:
       found["aurc_ratio"] = _ratio(metrics.area(self.u.ravel(), self.hits.ravel()))
     return {f"{self.name}/{key}": value for key, value in found.items()}
 
+  def within(self, u: np.ndarray) -> np.ndarray:
+    """[Q] rank correlation of strength and u of each video; 0 for one that doesn't change."""
+    return np.nan_to_num([metrics.spearman(self.strengths, row) for row in u.T])
+
   def _of(self, u: np.ndarray) -> dict[str, float]:
     every = np.repeat(self.strengths, u.shape[1])
-    own = np.nan_to_num([metrics.spearman(self.strengths, row) for row in u.T])
-    return {"spearman": metrics.spearman(every, u.ravel()), "within": float(own.mean()),
+    return {"spearman": metrics.spearman(every, u.ravel()), "within": float(self.within(u).mean()),
             "rising": float(np.mean(u[-1] > u[0]))} | {
                 f"u/{s:g}": float(row.mean()) for s, row in zip(self.strengths, u, strict=True)}
 

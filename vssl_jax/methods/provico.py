@@ -46,8 +46,9 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
          tau: float = 1.0, lam: float = 0.25, neighbours: int = 0, mine_after: int = 0,
          halves: bool = False, match_scale: float = 10.0, match_offset: float = 10.0,
          eps_dist: float = 1e-6, self_samples: bool = True, exact: bool = True,
-         uncertainty: str = "geometric", pairs: str = "mean", self_pairs: bool = True,
-         kl: str = "video", beta: float = 1e-4, dtype: str = "float32") -> Method:
+         uncertainty: str = "geometric", stochastic: bool = True, pairs: str = "mean",
+         self_pairs: bool = True, kl: str = "video", beta: float = 1e-4,
+         dtype: str = "float32") -> Method:
   """ProViCo as three pure functions. See `PRESETS` for arguments that go together.
 
   Args:
@@ -73,6 +74,8 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
       "total", D times the former. The loss settles where this equals the pair's soft loss, about 1
       at first. As a mean that asks for noise sqrt(D) times as long as the means it is added to;
       as the total, for noise of their length.
+    stochastic: divide a pair's loss by its deviations and add their logarithms, by which variances
+      learn how hard a pair is; without it, they only spread the samples of the match probability.
     pairs: "mean" over all pairs, or "balanced": positives and others count half each.
     self_pairs: count pairs of a video with itself.
     kl: to the standard normal, of the "video" or of each "clip"; beta is its weight.
@@ -95,7 +98,8 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
       tau=losses.threshold(tau, lam=lam, reading=reading, dim=dim, sampled=mining == "sampled"),
       lam=lam, reading=reading, mining=mining, neighbours=neighbours,
       balanced=pairs == "balanced", self_pairs=self_pairs, self_samples=self_samples,
-      eps_dist=eps_dist, exact=exact, uncertainty=uncertainty, kl=kl, beta=beta)
+      eps_dist=eps_dist, exact=exact, uncertainty=uncertainty, stochastic=stochastic, kl=kl,
+      beta=beta)
 
   def init(key, batch):
     clips, _ = _clips(batch["frames"], halves)

@@ -32,6 +32,7 @@ class Options:
   eps_dist: float = 1e-6
   exact: bool = True
   uncertainty: str = "geometric"
+  stochastic: bool = True
   kl: str = "video"
   beta: float = 1e-4
 
@@ -67,7 +68,7 @@ def objective(mean, logvar, x: Samples, a, b, o: Options, *, same=None, mine=Tru
                                           self_samples=o.self_samples, exact=o.exact)
   soft = losses.soft_contrastive(log_p, log_not_p, mask)
   u = gaussian.uncertainty(x.logvar, o.uncertainty)
-  stochastic = losses.stochastic_contrastive(soft, u)
+  stochastic = losses.stochastic_contrastive(soft, u) if o.stochastic else soft
   weights = losses.pair_weights(mask, balanced=o.balanced, self_pairs=o.self_pairs)
   kl = (gaussian.kl_to_standard(mean, logvar) if o.kl == "clip"
         else gaussian.kl_to_standard(x.mean, x.logvar))

@@ -113,7 +113,7 @@ def test_what_is_made_worse_is_measured_beside(cache):
   np.testing.assert_equal(again.numbers, result.numbers)  # some may be NaN
   plain = found["u"].measure(Row(data.pixels, None), "video", 3, {})
   assert np.isnan(plain.shown["noise"]) and plain.shown["R@1"] == result.shown["R@1"]
-  assert set(result.items) == {"R@1"} and len(result.items["R@1"]) == len(
+  assert set(result.items) == {"R@1", "noise", "blur"} and len(result.items["R@1"]) == len(
       found["u"].datasets[1].records)
 
 
