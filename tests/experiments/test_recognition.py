@@ -173,11 +173,12 @@ def test_a_folder_of_videos(run, cache, server, tmp_path):
   for k, path in enumerate(sorted(cache.glob("procedural-*/*.mp4"))[:10]):
     (tmp_path / "data" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
     shutil.copy(path, tmp_path / "data" / "ab"[k % 2] / f"{k}.mp4")
-  views = VIEWS if name == "cycle_contrast" else CLIPS | {"stride": 2, "fps": 0.0}
+  views, evals = ((VIEWS, ["retrieval"]) if name == "cycle_contrast" else
+                  (CLIPS | {"stride": 2, "fps": 0.0}, ["retrieval", "instances"]))
   result = server.run("--mode=eval", f"--workdir={workdir}",
                       f"--config=experiments/{name}.py:folder",
-                      *harness.settings({f"evals.retrieval.views.{k}": v
-                                         for k, v in views.items()}),
+                      *harness.settings({f"evals.{e}.views.{k}": v
+                                         for e in evals for k, v in views.items()}),
                       f"--config.data.root={tmp_path}/data", "--config.data.holdout=0.5")
   assert result.status == 0, result.err
   assert "heldout" in result.out and any((workdir / "evaluations").glob("folder-*"))
