@@ -189,7 +189,8 @@ def sweep(name: str = ""):
       "frozen": {"method.args.frozen": True, "method.args.head_first": 0, "optim.head_first": 0},
   }, [("as given", ">", "from scratch")], similarity="",
       note="Without method.weights the first two rows are the same run. The frozen row keeps the "
-      "run's recipe, which is fine-tuning's; :kinetics_linear has that of linear evaluation.")
+      "run's recipe, whose rate is fine-tuning's and low for a layer alone; experiments/provico.py "
+      "and :kinetics_linear have linear evaluation's.")
   splits = Table("splits", "The official splits", {
       f"split {n}": {"data.split": f"train{n}", "evals.top1.data.test": f"test{n}"}
       for n in (1, 2, 3)}, similarity="", mean="mean of 3 splits",
