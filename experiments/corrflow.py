@@ -35,12 +35,19 @@ from ml_collections import config_dict
 
 from vssl_jax.types import ConfigError
 
-# What a protocol of `ops/propagation.py` is changed to, or can be by a flag; features come every 4
-# pixels. The paper's: the previous frame (corrflow spec 10). Of later work: the first frame and 7
-# before (16.2).
-PAPER = dict(stride=4, radius=6, temperature=1.0, feedback="hard")
-LATER = dict(stride=4, recent=(1, 2, 3, 4, 5, 6, 7), radius=12, fixed_radius="same", top_k=10,
-             temperature=0.05, align="cell")
+# What can be changed in a protocol of `ops/propagation.py`, and its type; nothing given means: as
+# the protocol has it. Its stride is the model's, and its align too unless one is given.
+CHANGES = dict(
+    fixed=tuple,  # numbers of frames that stay references: 0,5
+    recent=tuple,  # ages of the others: 1,2,3 for the three previous frames
+    missing=str, shape=str,
+    radius=int,  # of windows, in cells; 0 for the whole map
+    fixed_radius=str,  # of windows in fixed frames: "same" as the others', or a number, likewise
+    top_k=int,  # cells that have a weight; 0 for all
+    temperature=float, normalise=bool, border=str, align=str,
+    search_age=int,  # 0 for never
+    search_radius=int)
+MASKS = dict(feedback=str, rule=str)  # points begin as shares of cells, and stay so
 
 
 def get_config(preset: str = "") -> ml_collections.ConfigDict:
@@ -93,26 +100,31 @@ def base() -> ml_collections.ConfigDict:
   return c
 
 
-def segmentation(name: str = "", split: str = "", protocol: str = "crw", changes=None,
-                 about: str = "", **options) -> dict:
+def segmentation(name: str = "", split: str = "", protocol: str = "later", about: str = "",
+                 **options) -> dict:
   """An evaluation of masks; without a name of a data set, on that of `data`.
 
   Args:
+    protocol: in `ops/propagation.py`: "corrflow" is the paper's, the previous frame (corrflow spec
+      10), "later" that of later work, the first frame and 7 before (16.2).
     about: what the table says of it.
     options: of the data set's reader.
   """
-  changes = changes or (PAPER if protocol == "corrflow" else LATER)
   return dict(name="segmentation", about=about,
               data=dict(name=name, root="", split=split, **options),
-              args=dict(protocol=protocol, changes=changes, merge=False))
+              args=dict(protocol=protocol, changes=_unchanged(CHANGES | MASKS), merge=False))
 
 
-def keypoints(name: str = "", split: str = "", protocol: str = "jhmdb", size: int = 320,
-              changes=None, about: str = "", **options) -> dict:
+def keypoints(name: str = "", split: str = "", protocol: str = "later", size: int = 320,
+              about: str = "", **options) -> dict:
   """An evaluation of key points; likewise."""
   return dict(name="keypoints", about=about,
               data=dict(name=name, root="", split=split, **options),
-              args=dict(protocol=protocol, changes=changes or LATER, size=size))
+              args=dict(protocol=protocol, changes=_unchanged(CHANGES), size=size))
+
+
+def _unchanged(kinds: dict) -> dict:
+  return {name: config_dict.placeholder(kind) for name, kind in kinds.items()}
 
 
 def embedded(c: ml_collections.ConfigDict) -> None:
@@ -132,8 +144,7 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   c.evals.steady = segmentation(protocol="corrflow", **held_out,
                                 about="light never changes: colours alone tell objects")
   # Twice the frames' size: at their own a cell is wider than what counts as near.
-  c.evals.points = keypoints(protocol="corrflow", size=192, **held_out, **unsteady,
-                             changes=PAPER | dict(feedback="soft"))
+  c.evals.points = keypoints(protocol="corrflow", size=192, **held_out, **unsteady)
 
 
 def folder(c: ml_collections.ConfigDict) -> None:
@@ -144,9 +155,8 @@ def folder(c: ml_collections.ConfigDict) -> None:
   c.method.args.update(width=16)
   c.optim.update(learning_rate=1e-3, schedule="cosine")
   c.train.update(steps=1000, batch=4, checkpoint_every=100)
-  changes = LATER | dict(recent=(1, 2, 3, 4))
-  c.evals.points = keypoints("homography", split="heldout", size=128, changes=changes,
-                             allow_missing=True)
+  c.evals.points = keypoints("homography", split="heldout", size=128, allow_missing=True)
+  c.evals.points.args.changes.recent = (1, 2, 3, 4)
   c.evals.davis = segmentation("davis", "all", protocol="corrflow", allow_missing=True)
   for key in ("root", "holdout", "holdout_seed"):
     c.evals.points.data[key] = c.data.get_ref(key)
@@ -180,8 +190,7 @@ def mast(c: ml_collections.ConfigDict) -> None:
                        scheduled_sampling=(1.0, 1.0))
   c.optim.learning_rate = 1e-3
   c.train.update(steps=100_000, batch=12)
-  c.evals.davis = segmentation("davis", "val", protocol="mast", allow_missing=True,
-                               changes=dict(stride=4, radius=12))
+  c.evals.davis = segmentation("davis", "val", protocol="mast", allow_missing=True)
 
 
 def davis(c: ml_collections.ConfigDict) -> None:
@@ -192,9 +201,10 @@ def davis(c: ml_collections.ConfigDict) -> None:
 
 
 def jhmdb(c: ml_collections.ConfigDict) -> None:
-  """JHMDB's joints, split 1, to evaluate on (corrflow spec 12)."""
+  """JHMDB's joints, split 1, to evaluate on: the later protocol (corrflow spec 12), the paper's."""
   c.data.update(name="jhmdb", root=config_dict.placeholder(str), allow_missing=True)
   c.evals.jhmdb = keypoints(split="test1")
+  c.evals.paper = keypoints(split="test1", protocol="corrflow")
 
 
 def sweep(name: str = ""):
