@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines import sequences
 from data_pipelines.errors import DataError
-from experiments import clip_runs, datasets, inputs, registry
+from experiments import cli, clip_runs, datasets, inputs, registry
 from experiments.correspondence import data, own_video, protocols
 from experiments.correspondence import extract as extraction
 from experiments.correspondence.results import Reports, check_equal, figures, files, numbers, table
@@ -189,18 +189,18 @@ def extract(model: Model, workdir: pathlib.Path, source: str, output: str) -> No
 
 
 def own(model: Model, name: str, row: Row, source: str, first: str, output: str,
-        protocol: str = "") -> None:
+        how: cli.Carrying) -> None:
   """Carries masks or points of the first frame through a user's own video.
 
   Args:
-    protocol: see `protocols.of_own_video`.
+    how: its protocol is one of `protocols.of_own_video`.
   """
   if not source or not first or not output:
     raise ConfigError("a video of your own needs --input=VIDEO, --first=MASK.png or POINTS.csv, "
                       "and --output=FOLDER")
-  chosen = protocols.of_own_video(protocol, model)
-  written = own_video.propagate(row, chosen, source, first, output)
-  print(f"{name}, protocol {protocol or protocols.OWN}\n{written.text()}")
+  chosen = protocols.of_own_video(how.protocol, model)
+  written = own_video.propagate(row, chosen, source, first, output, max_side=how.max_side)
+  print(f"{name}, protocol {how.protocol or protocols.OWN}\n{written.text()}")
 
 
 class Task(Evaluation):

@@ -139,11 +139,12 @@ def test_masks_through_a_video_of_ones_own(run, cache, server, tmp_path):
   labels[10:30, 12:40] = 3
   Image.fromarray(labels).save(tmp_path / "mask.png")
   result = server.run("--mode=eval", f"--workdir={run[0]}", f"--input={video}",
-                      f"--first={tmp_path}/mask.png", f"--output={tmp_path}/out")
+                      f"--first={tmp_path}/mask.png", f"--output={tmp_path}/out", "--max_side=40")
   assert result.status == 0, result.err
   assert f"{n} frames" in result.out and "trained CorrFlow, step 12, protocol later" in result.out
-  assert json.loads((tmp_path / "out" / "propagation.json").read_text())["protocol"]["recent"] == [
-      1, 2, 3, 4, 5, 6, 7]
+  page = json.loads((tmp_path / "out" / "propagation.json").read_text())
+  assert page["protocol"]["recent"] == [1, 2, 3, 4, 5, 6, 7]
+  assert page["max_side"] == 40 < max(size)
   masks = sorted((tmp_path / "out" / "masks").iterdir())
   assert len(masks) == n
   np.testing.assert_array_equal(pictures.read_labels(str(masks[0])), labels)
@@ -160,6 +161,8 @@ def test_what_is_wrong_with_a_video_of_ones_own(run, server, tmp_path):
       ([f"--workdir={run[0]}", "--input=no.mp4", f"--first={tmp_path}/points.csv",
         f"--output={tmp_path}/out"], "--input=no.mp4: no such file or folder"),
       ([f"--workdir={run[0]}", "--protocol=masks"], "needs --input=VIDEO, --first=MASK.png"),
+      ([f"--workdir={run[0]}", "--max_side=640"], "needs --input=VIDEO, --first=MASK.png"),
+      (["--mode=export", f"--workdir={run[0]}", "--max_side=640"], "--max_side is for --mode=eval"),
       ([f"--workdir={run[0]}", "--input=v", f"--first={tmp_path}/points.csv", "--protocol=maks",
         f"--output={tmp_path}/out"], "--protocol=maks names neither")):
     result = server.run("--mode=eval", "--output=out" if not flags else "--nodebug", *flags)
