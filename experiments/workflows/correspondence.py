@@ -53,6 +53,14 @@ class Model(clip_runs.Model):
     self._embed = parallel.host_fn(self._apply, mesh, batch=mesh.size)
     self.stride = self._stride()
 
+  def check(self) -> None:
+    c = self.config
+    if c.colours.clusters and len(c.method.args.centroids):
+      raise ConfigError(f"colours.clusters={c.colours.clusters} fits classes of colours, so that "
+                        "method.args.centroids would not be used; set colours.clusters=0, or leave "
+                        "method.args.centroids empty")
+    super().check()
+
   def _apply(self, inputs, params, aux):
     return self.method.embed(params, aux, {"frames": inputs["image"]})
 

@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import ablation, cli, config_file, corrflow
+from experiments import ablation, cli, config_file, corrflow, sweep
 from experiments.correspondence import protocols, results
 from experiments.workflows import correspondence
 from vssl_jax import parallel
@@ -112,6 +112,19 @@ def test_cells_are_evaluated_where_the_model_has_them():
   assert found == dataclasses.replace(PAPER, align="half_pixel", stride=8)
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_rows_as_released_are_evaluated_so(preset):
+  config = corrflow.get_config(preset)
+  details, = sweep.load(f"experiments/corrflow.py:{preset}".rstrip(":"), "details")
+  rows = {name: ablation.change(config, values, name) for name, values in details.rows.items()}
+  for row, changed in (("classes averaged (as released)", {"rule": "id_average"}),
+                       ("half-pixel alignment (as released)", {"align": "half_pixel"})):
+    for name, settings in rows[row].evals.items():
+      found = protocols.of_evaluation(settings, model_of(rows[row]))
+      points = settings.name == "keypoints" and "rule" in changed  # begin as cells
+      assert found == dataclasses.replace(PRESETS[preset][name], **({} if points else changed))
+
+
 def test_what_a_protocol_is_another_way_is_told():
   assert results._protocol("later", LATER) == "later"
   assert results._protocol("corrflow", SOFT) == "corrflow (feedback soft)"
@@ -133,6 +146,15 @@ def test_impossible_evaluations_are_told_by_their_key(values, words, monkeypatch
   monkeypatch.setattr(correspondence.datasets, "load", lambda *args: [])  # nothing is read
   with pytest.raises(ConfigError, match=words):
     correspondence.Evaluation(model_of(config), tmp_path)
+
+
+def test_classes_of_colours_are_given_or_fitted():
+  config = ablation.change(corrflow.get_config(), {"method.args.centroids": ((1.0, 2.0),)}, "")
+  model = correspondence.Model(config, parallel.mesh(jax.devices()[:1]))
+  with pytest.raises(ConfigError, match=r"colours\.clusters=32 .* method\.args\.centroids"):
+    model.check()
+  given = ablation.change(config, {"colours.clusters": 0}, "")
+  correspondence.Model(given, parallel.mesh(jax.devices()[:1])).check()
 
 
 def test_protocols_of_a_video_of_ones_own():
