@@ -22,7 +22,6 @@ while it ran the first half of the video, and in the second half.
 """
 
 import argparse
-import dataclasses
 import functools
 import itertools
 import json
@@ -34,11 +33,9 @@ import time
 
 import numpy as np
 
-from experiments import corrflow
 from vssl_jax.ops import propagation as ops
 from vssl_jax.ops import window_plan, window_tiles
 
-PROTOCOLS = ops.PROTOCOLS | {"later": dataclasses.replace(ops.PROTOCOLS["crw"], **corrflow.LATER)}
 FORMS = ("floor", "ours", "dense")
 
 
@@ -197,7 +194,7 @@ def table(args) -> None:
   print("| protocol | form | s a frame | to floor | GFLOP | dense to this | MiB, first half | "
         "second half |\n|---|---|---|---|---|---|---|---|")
   for name in args.protocols:
-    protocol = PROTOCOLS[name]
+    protocol = ops.PROTOCOLS[name]
     flops, base = gigaflops(protocol, args), None
     for form in FORMS:
       products = f"{flops[form]:.1f} | {flops['dense'] / flops[form]:.1f}"
@@ -232,15 +229,15 @@ def main():
   args = parser.parse_args()
   args.size = tuple(int(n) for n in args.size.split("x"))
   args.protocols = args.protocols.split(",")
-  if unknown := set(args.protocols) - set(PROTOCOLS):
+  if unknown := set(args.protocols) - set(ops.PROTOCOLS):
     parser.error(f"--protocols: {', '.join(sorted(unknown))} is not one of "
-                 f"{', '.join(PROTOCOLS)}")
+                 f"{', '.join(ops.PROTOCOLS)}")
   if not args.row:
     table(args)
     return
   name, form = args.row.split(",")
   run = {"ours": ours, "dense": dense, "floor": floor}
-  print(json.dumps(encoder(args) if form == "encoder" else run[form](PROTOCOLS[name], args)))
+  print(json.dumps(encoder(args) if form == "encoder" else run[form](ops.PROTOCOLS[name], args)))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pathlib
 import re
 import signal
 import sys
+from typing import NamedTuple
 
 import ml_collections
 from absl import flags
@@ -24,7 +25,20 @@ PATHS = ("data.root", "data.queries", "data.annotations", "data.cache_dir",
          "features.weights", "features.whitening", "method.weights")  # made absolute
 ELSEWHERE = ("data", "evals")  # what --mode=eval takes from --config, to evaluate on other data
 FLAG_USERS = {"config": ["train", "eval"], "exported": ["eval"], "input": ["extract", "eval"],
-              "first": ["eval"], "protocol": ["eval"], "output": ["extract", "export", "eval"]}
+              "first": ["eval"], "protocol": ["eval"], "max_side": ["eval"],
+              "output": ["extract", "export", "eval"]}
+
+
+class Carrying(NamedTuple):
+  """How --first is carried through --input.
+
+  Attributes:
+    protocol: --protocol; "" for the default.
+    max_side: --max_side, of a frame in pixels; 0 for any.
+  """
+
+  protocol: str = ""
+  max_side: int = 0
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -3,7 +3,7 @@ r"""CorrFlow: dense correspondence by copying colours, for masks and key points 
   python -m experiments.run --config=experiments/corrflow.py              the embedded data set
   python -m experiments.run --config=experiments/corrflow.py:folder --config.data.root=VIDEOS
   python -m experiments.run --config=experiments/corrflow.py:kinetics --config.data.root=KINETICS \
-                            --config.evals.davis.data.root=DAVIS          the paper's recipe
+                            --config.evals.davis.data.root=DAVIS          the paper's data
   python -m experiments.run --config=experiments/corrflow.py:oxuva --config.data.root=OXUVA \
                             --config.evals.davis.data.root=DAVIS
   python -m experiments.run --config=experiments/corrflow.py:mast --config.data.root=VIDEOS \
@@ -35,12 +35,19 @@ from ml_collections import config_dict
 
 from vssl_jax.types import ConfigError
 
-# What a protocol of `ops/propagation.py` is changed to, or can be by a flag; features come every 4
-# pixels. The paper's: the previous frame (corrflow spec 10). Of later work: the first frame and 7
-# before (16.2).
-PAPER = dict(stride=4, radius=6, temperature=1.0, feedback="hard")
-LATER = dict(stride=4, recent=(1, 2, 3, 4, 5, 6, 7), radius=12, fixed_radius="same", top_k=10,
-             temperature=0.05, align="cell")
+# What can be changed in a protocol of `ops/propagation.py`, and its type; nothing given means: as
+# the protocol has it. Its stride is the model's, and its align too unless one is given.
+CHANGES = dict(
+    fixed=tuple,  # numbers of frames that stay references: 0,5
+    recent=tuple,  # ages of the others: 1,2,3 for the three previous frames
+    missing=str, shape=str,
+    radius=int,  # of windows, in cells; 0 for the whole map
+    fixed_radius=str,  # of windows in fixed frames: "same" as the others', or a number, likewise
+    top_k=int,  # cells that have a weight; 0 for all
+    temperature=float, normalise=bool, border=str, align=str,
+    search_age=int,  # 0 for never
+    search_radius=int)
+MASKS = dict(feedback=str, rule=str)  # points begin as shares of cells, and stay so
 
 
 def get_config(preset: str = "") -> ml_collections.ConfigDict:
@@ -74,7 +81,8 @@ def base() -> ml_collections.ConfigDict:
       jitter=(0.1, 0.1, 0.1, 0.1),  # brightness, contrast, saturation, hue
   )
   c.colours = dict(
-      clusters=0,  # classes of colours, fitted to the training videos; 0 for method.args.centroids
+      clusters=0,  # classes of colours, fitted to the training videos; 0 for
+      # those of method.args.centroids, or the published ones where that is empty
       videos=500,  # that they are fitted to, a frame of each
       samples=10_000,  # pixels
   )
@@ -93,26 +101,31 @@ def base() -> ml_collections.ConfigDict:
   return c
 
 
-def segmentation(name: str = "", split: str = "", protocol: str = "crw", changes=None,
-                 about: str = "", **options) -> dict:
+def segmentation(name: str = "", split: str = "", protocol: str = "later", about: str = "",
+                 **options) -> dict:
   """An evaluation of masks; without a name of a data set, on that of `data`.
 
   Args:
+    protocol: in `ops/propagation.py`: "corrflow" is the paper's, the previous frame (corrflow spec
+      10), "later" that of later work, the first frame and 7 before (16.2).
     about: what the table says of it.
     options: of the data set's reader.
   """
-  changes = changes or (PAPER if protocol == "corrflow" else LATER)
   return dict(name="segmentation", about=about,
               data=dict(name=name, root="", split=split, **options),
-              args=dict(protocol=protocol, changes=changes, merge=False))
+              args=dict(protocol=protocol, changes=_unchanged(CHANGES | MASKS), merge=False))
 
 
-def keypoints(name: str = "", split: str = "", protocol: str = "jhmdb", size: int = 320,
-              changes=None, about: str = "", **options) -> dict:
+def keypoints(name: str = "", split: str = "", protocol: str = "later", size: int = 320,
+              about: str = "", **options) -> dict:
   """An evaluation of key points; likewise."""
   return dict(name="keypoints", about=about,
               data=dict(name=name, root="", split=split, **options),
-              args=dict(protocol=protocol, changes=changes or LATER, size=size))
+              args=dict(protocol=protocol, changes=_unchanged(CHANGES), size=size))
+
+
+def _unchanged(kinds: dict) -> dict:
+  return {name: config_dict.placeholder(kind) for name, kind in kinds.items()}
 
 
 def embedded(c: ml_collections.ConfigDict) -> None:
@@ -132,8 +145,7 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   c.evals.steady = segmentation(protocol="corrflow", **held_out,
                                 about="light never changes: colours alone tell objects")
   # Twice the frames' size: at their own a cell is wider than what counts as near.
-  c.evals.points = keypoints(protocol="corrflow", size=192, **held_out, **unsteady,
-                             changes=PAPER | dict(feedback="soft"))
+  c.evals.points = keypoints(protocol="corrflow", size=192, **held_out, **unsteady)
 
 
 def folder(c: ml_collections.ConfigDict) -> None:
@@ -144,16 +156,20 @@ def folder(c: ml_collections.ConfigDict) -> None:
   c.method.args.update(width=16)
   c.optim.update(learning_rate=1e-3, schedule="cosine")
   c.train.update(steps=1000, batch=4, checkpoint_every=100)
-  changes = LATER | dict(recent=(1, 2, 3, 4))
-  c.evals.points = keypoints("homography", split="heldout", size=128, changes=changes,
-                             allow_missing=True)
+  c.evals.points = keypoints("homography", split="heldout", size=128, allow_missing=True)
+  c.evals.points.args.changes.recent = (1, 2, 3, 4)
   c.evals.davis = segmentation("davis", "all", protocol="corrflow", allow_missing=True)
   for key in ("root", "holdout", "holdout_seed"):
     c.evals.points.data[key] = c.data.get_ref(key)
 
 
 def kinetics(c: ml_collections.ConfigDict) -> None:
-  """The paper's main result: Kinetics-400, 3 frames 4 apart of 256 x 256 pixels, batches of 6."""
+  """The data of the paper's main result, Kinetics-400: 3 frames 4 apart of 256 x 256 pixels.
+
+  Trained as the released code does, 1.148 million clips in batches of 6; the paper says batches of
+  8 and 1 million iterations: --config.train.batch=8 --config.train.steps=1000000, and learning
+  rates halved after 0.4, 0.6 and 0.8 million of them: optim.halve_after=3200000,4800000,6400000.
+  """
   c.data.update(name="kinetics400", root=config_dict.placeholder(str), split="train",
                 allow_missing=True)
   _paper(c)
@@ -172,7 +188,10 @@ def _paper(c: ml_collections.ConfigDict) -> None:
 
 
 def mast(c: ml_collections.ConfigDict) -> None:
-  """MAST, its successor: Lab channels regressed, long-term memory (corrflow spec 16.1)."""
+  """MAST, its successor: Lab channels regressed, long-term memory (corrflow spec 16.1).
+
+  Frames of a pair are 4 apart, where MAST draws 2, 5 or 8 (with chances 0.4, 0.4, 0.2).
+  """
   c.data.update(name="folder", root=config_dict.placeholder(str), split="train", holdout=0.0,
                 holdout_seed=0, max_bad_fraction=0.2)
   c.clips.update(frames=2, gap=4, jitter_p=0.0)
@@ -180,8 +199,7 @@ def mast(c: ml_collections.ConfigDict) -> None:
                        scheduled_sampling=(1.0, 1.0))
   c.optim.learning_rate = 1e-3
   c.train.update(steps=100_000, batch=12)
-  c.evals.davis = segmentation("davis", "val", protocol="mast", allow_missing=True,
-                               changes=dict(stride=4, radius=12))
+  c.evals.davis = segmentation("davis", "val", protocol="mast", allow_missing=True)
 
 
 def davis(c: ml_collections.ConfigDict) -> None:
@@ -192,12 +210,13 @@ def davis(c: ml_collections.ConfigDict) -> None:
 
 
 def jhmdb(c: ml_collections.ConfigDict) -> None:
-  """JHMDB's joints, split 1, to evaluate on (corrflow spec 12)."""
+  """JHMDB's joints, split 1, to evaluate on: the later protocol (corrflow spec 12), the paper's."""
   c.data.update(name="jhmdb", root=config_dict.placeholder(str), allow_missing=True)
   c.evals.jhmdb = keypoints(split="test1")
+  c.evals.paper = keypoints(split="test1", protocol="corrflow")
 
 
-def sweep(name: str = ""):
+def sweep(name: str = "", preset: str = ""):
   """What each of the paper's four contributions is worth, and options beyond it.
 
   The paper says that removing any one hurts; its numbers could not be had (corrflow spec 14).
@@ -205,6 +224,9 @@ def sweep(name: str = ""):
   from experiments.ablation import Table, pick
 
   arg = "method.args."
+  averaged = {f"evals.{key}.args.changes.rule": "id_average"
+              for key, settings in get_config(preset).evals.items()
+              if settings.name == "segmentation"}
   without = {
       "no information bottleneck": {f"{arg}bottleneck": False},
       "no restricted attention": {f"{arg}restricted": False},
@@ -220,10 +242,13 @@ def sweep(name: str = ""):
           "none of the four": {k: v for changes in without.values() for k, v in changes.items()},
       }, [("as configured", ">", row) for row in without], similarity=""),
       Table("details", "Where paper and released code differ, and options", {
-          "as configured": {}, "classes averaged (as released)": {f"{arg}rule": "id_average"},
+          "as configured": {},
+          "classes averaged (as released)": {f"{arg}rule": "id_average", **averaged},
           "half-pixel alignment (as released)": {f"{arg}align": "half_pixel"},
           "channels dropped a clip": {f"{arg}drop_per_clip": True},
           "always jittered": {"clips.jitter_p": 1.0},
           "MAST: Lab, regressed": {f"{arg}colour": "lab", f"{arg}rule": "slice", f"{arg}cycle": 0.0,
-                                   f"{arg}align": "half_pixel"}}, similarity=""),
+                                   f"{arg}align": "half_pixel"}}, similarity="", note=(
+          "Half-pixel alignment, of MAST too, is that of the evaluation as well, and averaged "
+          "classes are how masks become cells there; all else is evaluated as configured.")),
   ], name)

@@ -170,7 +170,7 @@ def evaluate(config, workdir: pathlib.Path, exported: str, elsewhere: bool = Fal
 
 
 def evaluate_own(config, workdir: pathlib.Path, exported: str, source: str, first: str,
-                 output: str, protocol: str) -> None:
+                 output: str, how: cli.Carrying) -> None:
   """Runs the newest checkpoint, or an exported file, on a user's own video."""
   if jax.process_count() > 1:
     raise ConfigError("--mode=eval --input is for one process: leave out --coordinator")
@@ -178,7 +178,7 @@ def evaluate_own(config, workdir: pathlib.Path, exported: str, source: str, firs
   if not hasattr(workflow, "own"):
     raise ConfigError(f"--input: a run of {config.workflow} evaluates data sets, --config=...; "
                       "--mode=extract takes videos of your own")
-  workflow.own(model, *_row(model, workdir, exported), source, first, output, protocol)
+  workflow.own(model, *_row(model, workdir, exported), source, first, output, how)
 
 
 def _row(model, workdir: pathlib.Path, exported: str):

@@ -5,7 +5,8 @@ r"""Trains, evaluates, extracts and exports.
   python -m experiments.run --mode=eval    --workdir=RUN --config=experiments/tca.py:fivr \
                             --config.data.root=FIVR              on another data set
   python -m experiments.run --mode=eval    --workdir=RUN --input=VIDEO --first=MASK_OR_POINTS \
-                            --output=FOLDER [--protocol=corrflow]  masks or points in a video
+                            --output=FOLDER [--protocol=corrflow --max_side=640]
+                                                                 masks or points in a video
   python -m experiments.run --mode=extract --workdir=RUN --input=VIDEOS --output=FILE.parquet
   python -m experiments.run --mode=export  --workdir=RUN --output=FOLDER
 
@@ -42,6 +43,8 @@ FIRST = flags.DEFINE_string("first", "", "eval with --input: what the first fram
 PROTOCOL = flags.DEFINE_string("protocol", "", "eval with --input: how --first is carried, by the "
                                "name of an evaluation of the run, or corrflow (the paper's), mast, "
                                "crw, ...; default later: the first frame and 7 previous ones.")
+MAX_SIDE = flags.DEFINE_integer("max_side", 0, "eval with --input: frames with a longer side, in "
+                                "pixels, are made smaller to carry --first through; 0 for never.")
 OUTPUT = flags.DEFINE_string("output", "", "extract: a file or folder; export, eval: a folder.")
 COORDINATOR = flags.DEFINE_string(
     "coordinator", "", 'Several processes: host:port of the first; "auto" on TPU pods and SLURM.')
@@ -62,9 +65,10 @@ def main(argv):
   with config_file.lookups(config, lambda key: _remedy(key, workdir)):
     if MODE.value == "train":
       modes.train(config, workdir)
-    elif MODE.value == "eval" and (INPUT.value or FIRST.value or OUTPUT.value or PROTOCOL.value):
+    elif MODE.value == "eval" and (INPUT.value or FIRST.value or OUTPUT.value or PROTOCOL.value
+                                   or MAX_SIDE.present):
       modes.evaluate_own(config, workdir, EXPORTED.value, INPUT.value, FIRST.value, OUTPUT.value,
-                         PROTOCOL.value)
+                         cli.Carrying(PROTOCOL.value, MAX_SIDE.value))
     elif MODE.value == "eval":
       modes.evaluate(config, workdir, EXPORTED.value, elsewhere=CONFIG.value is not None)
     elif MODE.value == "extract":

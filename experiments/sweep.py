@@ -10,6 +10,7 @@ which is also printed, and tables.json (tables-loss.md for --sweep=loss). Runs o
 evaluate: no evaluation on the way, no export, no figures. Exit status 1 where a run failed.
 """
 
+import inspect
 import json
 import os
 import pathlib
@@ -64,14 +65,18 @@ def main(argv) -> int:
 
 
 def load(spec: str, name: str) -> list[ablation.Table]:
-  """The tables that the config file yields for `name`; "" for all."""
-  file = spec.partition(":")[0]
+  """The tables that the config file yields for `name`; "" for all.
+
+  Its `sweep(name)`, or `sweep(name, preset)` where rows depend on what the config has.
+  """
+  file, _, preset = spec.partition(":")
   function = config_file.definitions(spec).get("sweep")
   if function is None:
     raise ConfigError(f"--config={file} has no sweep(): define one that yields tables, see "
                       "experiments/ablation.py")
   try:
-    tables = list(function(name))
+    takes = inspect.signature(function).parameters
+    tables = list(function(name, **({"preset": preset} if "preset" in takes else {})))
   except ConfigError as e:
     raise ConfigError(f"--sweep={name}: {e}") from e
   except Exception as e:  # a config file is anybody's program

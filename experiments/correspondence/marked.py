@@ -49,7 +49,7 @@ class Masks:
     self.protocol = protocol
     if len(gone := np.setdiff1d(np.arange(1, len(self._ids)), self._start)):
       raise ConfigError(f"--first={first}: object {self._ids[gone[0]]} vanishes in frames of "
-                        f"{small[1]}x{small[0]} pixels; raise max_side")
+                        f"{small[1]}x{small[0]} pixels; raise --max_side")
 
   def _check_size(self, first: str, size: tuple[int, int], video: str) -> None:
     (h, w), (height, width) = self._labels.shape, size

@@ -92,7 +92,8 @@ def propagate(embed: Embed, protocol: Protocol, video: str, first: str, output: 
     ConfigError, DataError: something is wrong with the input; names the file, and what to do.
   """
   if max_side < 0 or 0 < max_side < protocol.stride:
-    raise ConfigError(f"max_side={max_side} should be 0, or at least the stride {protocol.stride}")
+    raise ConfigError(f"--max_side={max_side} should be 0, or at least the features' stride, "
+                      f"{protocol.stride}")
   with media.open_media(_record(video)) as reader:
     size = reader.height, reader.width
     small = _small_size(size, max_side)

@@ -113,8 +113,9 @@ def _protocol(name: str, used: propagation.Protocol) -> str:
   """Its name, and what is another way than by that name."""
   named = dataclasses.asdict(propagation.PROTOCOLS[name])
   other = {k: v for k, v in dataclasses.asdict(used).items() if v != named[k]}
-  changes = ", ".join(f"{k} {' '.join(map(str, v)) if isinstance(v, tuple) else v}"
-                      for k, v in other.items())
+  def told(value):
+    return " ".join(map(str, value)) if isinstance(value, tuple) else value
+  changes = ", ".join(f"{k} {'none' if v in (None, ()) else told(v)}" for k, v in other.items())
   return f"{name}{changes and f' ({changes})'}"
 
 

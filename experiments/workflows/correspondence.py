@@ -12,12 +12,12 @@ import numpy as np
 
 from data_pipelines import sequences
 from data_pipelines.errors import DataError
-from experiments import clip_runs, datasets, inputs, registry
-from experiments.correspondence import data, own_video
+from experiments import cli, clip_runs, datasets, inputs, registry
+from experiments.correspondence import data, own_video, protocols
 from experiments.correspondence import extract as extraction
 from experiments.correspondence.results import Reports, check_equal, figures, files, numbers, table
 from vssl_jax import export, parallel
-from vssl_jax.evaluators import dense, propagation, segmentation
+from vssl_jax.evaluators import dense
 from vssl_jax.types import ConfigError
 
 __all__ = ["Evaluation", "Model", "Task", "check_equal", "extract", "figures", "files", "numbers",
@@ -26,7 +26,6 @@ __all__ = ["Evaluation", "Model", "Task", "check_equal", "extract", "figures", "
 CENTROIDS = "centroids.npy"  # of the colour classes, in a run's folder
 LEAST = {"clips.size": 16, "colours.clusters": 0, "colours.samples": 1, "colours.videos": 1}
 EXTRACTED = "FOLDER"
-OWN = "later"  # protocol for a user's own video: better than the paper's, which has one reference
 READERS = {"segmentation": sequences.labelled, "keypoints": sequences.frames}  # by evaluator
 
 # What is evaluated: `{"image": uint8 [1, H, W, 3]}` to `{"features": [1, h, w, D]}`; None repeats
@@ -53,6 +52,14 @@ class Model(clip_runs.Model):
     self.centroids = None
     self._embed = parallel.host_fn(self._apply, mesh, batch=mesh.size)
     self.stride = self._stride()
+
+  def check(self) -> None:
+    c = self.config
+    if c.colours.clusters and len(c.method.args.centroids):
+      raise ConfigError(f"colours.clusters={c.colours.clusters} fits classes of colours, so that "
+                        "method.args.centroids would not be used; set colours.clusters=0, or leave "
+                        "method.args.centroids empty")
+    super().check()
 
   def _apply(self, inputs, params, aux):
     return self.method.embed(params, aux, {"frames": inputs["image"]})
@@ -106,23 +113,25 @@ class Model(clip_runs.Model):
     return [path]
 
 
-def _evaluator(settings, key: str, data):
+def _evaluator(settings, key: str, data, model: Model):
+  args = {k: v for k, v in settings.args.items() if k != "changes"}
+  args["protocol"] = protocols.of_evaluation(settings, model)
   return registry.make("vssl_jax.evaluators", settings.name, f"{key}.name", data,
-                       READERS[settings.name], **settings.args)
+                       READERS[settings.name], **args)
 
 
-def _check(settings, key: str, stride: int) -> None:
+def _check(settings, key: str, model: Model) -> None:
   """Raises ConfigError where an evaluation can't be made, before anything is read."""
   if settings.name not in READERS:
     raise ConfigError(f"{key}.name={settings.name!r}{registry.nearest(settings.name, READERS)}")
   video = types.SimpleNamespace(id="a", truth={"points": np.zeros((1, 1, 2))})
   try:
-    used = _evaluator(settings, key, [video]).protocol.stride
+    used = _evaluator(settings, key, [video], model).protocol.stride
   except ConfigError as e:
     raise ConfigError(str(e) if key in str(e) else f"{key}.args: {e}") from e
-  if used != stride:
-    raise ConfigError(f"{key}.args: the protocol's stride is {used}, the features' is {stride}; "
-                      f"set {key}.args.changes.stride={stride}")
+  if used != model.stride:
+    raise ConfigError(f"{key}.args: the protocol's stride is {used}, the features' is "
+                      f"{model.stride}; set {key}.args.changes.stride={model.stride}")
 
 
 class Evaluation:
@@ -143,14 +152,14 @@ class Evaluation:
   def _prepare(self) -> None:
     self.datasets, self.evaluators, self.skipped = {}, {}, []
     for name, settings in self.config.evals.items():
-      _check(settings, f"evals.{name}", self.model.stride)
+      _check(settings, f"evals.{name}", self.model)
     for name, settings in self.config.evals.items():
       key = f"evals.{name}"
       if settings.data.name and not settings.data.root:
         self.skipped.append(name)
         continue
       self.datasets[name] = datasets.load(settings.data, f"{key}.data", self.config.data)
-      self.evaluators[name] = _evaluator(settings, key, self.datasets[name])
+      self.evaluators[name] = _evaluator(settings, key, self.datasets[name], self.model)
     if not self.evaluators:
       raise ConfigError("nothing to evaluate on: set " + " or ".join(
           f"evals.{name}.data.root" for name in self.skipped))
@@ -188,35 +197,18 @@ def extract(model: Model, workdir: pathlib.Path, source: str, output: str) -> No
 
 
 def own(model: Model, name: str, row: Row, source: str, first: str, output: str,
-        protocol: str = "") -> None:
-  """Carries masks or points of the first frame through a user's own video, see `own_protocol`."""
+        how: cli.Carrying) -> None:
+  """Carries masks or points of the first frame through a user's own video.
+
+  Args:
+    how: its protocol is one of `protocols.of_own_video`.
+  """
   if not source or not first or not output:
     raise ConfigError("a video of your own needs --input=VIDEO, --first=MASK.png or POINTS.csv, "
                       "and --output=FOLDER")
-  chosen = own_protocol(protocol, model)
-  written = own_video.propagate(row, chosen, source, first, output)
-  print(f"{name}, protocol {protocol or OWN}\n{written.text()}")
-
-
-def own_protocol(name: str, model: Model) -> propagation.Protocol:
-  """The protocol of an evaluation of the run, or of `propagation.PROTOCOLS` for its features.
-
-  Args:
-    name: of either, an evaluation first; "" for `OWN`, whatever the run is evaluated by.
-
-  Raises:
-    ConfigError: there is no such name.
-  """
-  evals = model.config.evals
-  if name and name in evals:
-    args = evals[name].args
-    return segmentation.choose_protocol(args.protocol, args.changes)
-  if (name or OWN) not in propagation.PROTOCOLS:
-    raise ConfigError(f"--protocol={name} names neither an evaluation of this run nor a protocol"
-                      f"{registry.nearest(name, {*evals, *propagation.PROTOCOLS})}")
-  # Cells lie where the model has them, but for what the released code did with its own.
-  lie = {} if name == "corrflow_released" else {"align": model.config.method.args.align}
-  return propagation.protocol(name or OWN, stride=model.stride, **lie)
+  chosen = protocols.of_own_video(how.protocol, model)
+  written = own_video.propagate(row, chosen, source, first, output, max_side=how.max_side)
+  print(f"{name}, protocol {how.protocol or protocols.OWN}\n{written.text()}")
 
 
 class Task(Evaluation):

@@ -12,7 +12,7 @@ ARGS = argparse.Namespace(size=(480, 854), dim=64, classes=4)
 
 
 @pytest.mark.parametrize("name, cells", [("corrflow", 13 ** 2), ("mast", 5 * 25 ** 2),
-                                         ("crw", 60 * 107 + 20 * 437)])
+                                         ("crw", 60 * 107 + 20 * 437), ("later", 8 * 437)])
 def test_cells_compared(name, cells):
   assert propagation.compared(PROTOCOLS[name], 60 * 107) == cells
 

@@ -57,6 +57,23 @@ def test_load_opens_the_released_form(tmp_path):
     convert.load(wrong)
 
 
+@pytest.mark.parametrize("prefix", ["module.module.", "model.", "_orig_mod.", "net."])
+def test_any_prefix_is_dropped(prefix, tmp_path):
+  names = {f"{prefix}{n}": v for n, v in state().items()}
+  found = convert.load(checkpoints.write(tmp_path / "a.pth", names | {"queue": np.zeros(3)}))
+  assert equal(found.params, made()["params"]) and equal(found.batch_stats, made()["batch_stats"])
+  with pytest.raises(ValueError, match=r"missing \[\], unexpected \['fc\.bias'\]"):
+    convert.convert(names | {f"{prefix}fc.bias": np.zeros(3)})
+
+
+@pytest.mark.parametrize("prefixes", [("a.", "b."), ("", "module.")])
+def test_two_encoders_are_told(prefixes):
+  both = {f"{prefix}{n}": v for prefix in prefixes for n, v in state().items()}
+  with pytest.raises(ValueError, match=r"several encoders .* prefixes \['{}', '{}'\]: keep".format(
+      *prefixes)):
+    convert.convert(both)
+
+
 NAME = "feature_extraction.layer2.1.left.3.weight"
 
 

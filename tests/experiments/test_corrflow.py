@@ -28,7 +28,7 @@ TINY = {
     "method.args.width": 4, "method.args.dim": 8, "method.args.blocks": 1,
     "method.args.radius": 2, "train.steps": 12, "train.batch": 2, "train.log_every": 1,
     "train.eval_every": 6, "train.checkpoint_every": 5, "evals.points.args.size": 48,
-    "evals.masks.args.protocol": "crw",  # by cosine: what so small a network gives is near zero
+    "evals.masks.args.protocol": "later",  # by cosine: what so small a network gives is near zero
 }
 # Each is a run or more of its own, of a way through the code that runs of TCA test too.
 dear = pytest.mark.skipif(os.environ.get("VSSL_SLOW") != "1", reason="VSSL_SLOW=1 runs it")
@@ -139,11 +139,12 @@ def test_masks_through_a_video_of_ones_own(run, cache, server, tmp_path):
   labels[10:30, 12:40] = 3
   Image.fromarray(labels).save(tmp_path / "mask.png")
   result = server.run("--mode=eval", f"--workdir={run[0]}", f"--input={video}",
-                      f"--first={tmp_path}/mask.png", f"--output={tmp_path}/out")
+                      f"--first={tmp_path}/mask.png", f"--output={tmp_path}/out", "--max_side=40")
   assert result.status == 0, result.err
   assert f"{n} frames" in result.out and "trained CorrFlow, step 12, protocol later" in result.out
-  assert json.loads((tmp_path / "out" / "propagation.json").read_text())["protocol"]["recent"] == [
-      1, 2, 3, 4, 5, 6, 7]
+  page = json.loads((tmp_path / "out" / "propagation.json").read_text())
+  assert page["protocol"]["recent"] == [1, 2, 3, 4, 5, 6, 7]
+  assert page["max_side"] == 40 < max(size)
   masks = sorted((tmp_path / "out" / "masks").iterdir())
   assert len(masks) == n
   np.testing.assert_array_equal(pictures.read_labels(str(masks[0])), labels)
@@ -160,6 +161,8 @@ def test_what_is_wrong_with_a_video_of_ones_own(run, server, tmp_path):
       ([f"--workdir={run[0]}", "--input=no.mp4", f"--first={tmp_path}/points.csv",
         f"--output={tmp_path}/out"], "--input=no.mp4: no such file or folder"),
       ([f"--workdir={run[0]}", "--protocol=masks"], "needs --input=VIDEO, --first=MASK.png"),
+      ([f"--workdir={run[0]}", "--max_side=640"], "needs --input=VIDEO, --first=MASK.png"),
+      (["--mode=export", f"--workdir={run[0]}", "--max_side=640"], "--max_side is for --mode=eval"),
       ([f"--workdir={run[0]}", "--input=v", f"--first={tmp_path}/points.csv", "--protocol=maks",
         f"--output={tmp_path}/out"], "--protocol=maks names neither")):
     result = server.run("--mode=eval", "--output=out" if not flags else "--nodebug", *flags)
@@ -181,18 +184,19 @@ def test_features_of_videos_are_written(run, cache, server, tmp_path):
 
 @dear
 @pytest.mark.parametrize("preset, layout, name, columns", [
-    ("davis", davis_layout, "later", 6), ("jhmdb", jhmdb_layout, "jhmdb", 2)])
+    ("davis", davis_layout, "later", 6), ("jhmdb", jhmdb_layout, "paper", 4)])
 def test_other_data_sets(run, server, tmp_path, preset, layout, name, columns):
   root = tmp_path / "data"
   layout.write(root)
   result = server.run("--mode=eval", f"--workdir={run[0]}", f"--config={CONFIG}:{preset}",
                       f"--config.data.root={root}",
-                      *(["--config.evals.jhmdb.args.size=32"] if preset == "jhmdb" else []))
+                      *(f"--config.evals.{name}.args.size=32" for name in ("jhmdb", "paper")
+                        if preset == "jhmdb"))
   assert result.status == 0, result.err
   text = " ".join(result.out.split())
   assert "The run was trained on the data set 'procedural'" in text
   if preset == "davis":  # the protocol is told as it was used
-    assert "by the protocol crw (stride 4, recent 1 2 3 4 5 6 7, fixed_radius same" in text
+    assert "by the protocol corrflow." in text and "by the protocol later." in text
   assert len(cells(result.out, "trained CorrFlow, step 12")) == columns
   folder, = (run[0] / "evaluations").glob(f"{preset}-*")
   assert (folder / name).is_dir() and json.loads((folder / "results.json").read_text())["rows"]
@@ -236,7 +240,7 @@ def test_the_authors_checkpoint_is_evaluated_as_it_is(cache, server, tmp_path):
     ({"method__args__radius": 0}, "method.args.radius=0 must be at least 1"),
     ({"clips__frames": 1}, "clips.frames=1 should be at least 2"),
     ({"clips__jitter": "(0.1, 0.1)"}, "clips.jitter=(0.1, 0.1) should be four numbers"),
-    ({"evals__masks__args__changes__stride": 8}, "the protocol's stride is 8, the features' is 4"),
+    ({"evals__masks__args__changes__border": "non"}, "border='non' is not one of"),
     ({"evals__masks__name": "segmentatoin"}, "did you mean 'segmentation'"),
     ({"evals__masks__args__protocol": "crv"}, "protocol='crv' is not one of"),
     ({"data__split": "trian"}, "data: procedural"),

@@ -13,7 +13,6 @@ from vssl_jax.convert.imported import Imported
 from vssl_jax.convert.resnet import LEAVES
 from vssl_jax.models.corrflow import Encoder
 
-PREFIXES = ("module.",)
 COUNTER = "num_batches_tracked"
 # Ours -> torch's, of a block and of the stem.
 LAYERS = {"conv1": "left.0", "bn1": "left.1", "conv2": "left.3", "bn2": "left.4",
@@ -33,17 +32,19 @@ def load(path: str | pathlib.Path, *, entry: str = "") -> Imported:
     TorchFileError: the file can't be read.
     ValueError: it holds something else.
   """
-  return torch_file.load(path, convert, entry=entry, prefixes=PREFIXES)
+  return torch_file.load(path, convert, entry=entry)
 
 
 def convert(state: Mapping[str, np.ndarray]) -> Imported:
-  """A state dict, without the prefix `module.`, as variables of `models.corrflow.Encoder`.
+  """A state dict as variables of `models.corrflow.Encoder`.
 
-  Every name must be there and no other, but for the counters, which are left out.
+  Any prefix before the encoder's names is dropped, and what doesn't begin with it. Every name must
+  be there and no other, but for the counters, which are left out.
 
   Raises:
-    ValueError: names are missing or left over; wrong shapes; not finite.
+    ValueError: no encoder, or several; names are missing or left over; wrong shapes; not finite.
   """
+  state = _encoder(state)
   settings = _settings(state)
   state = {n: v for n, v in state.items() if not n.endswith(COUNTER)}
   variables, missing = {"params": {}, "batch_stats": {}}, []
@@ -82,6 +83,16 @@ def to_torch(params: Mapping[str, Any], batch_stats: Mapping[str, Any] | None = 
     if name.endswith("running_var"):
       state[name.replace("running_var", COUNTER)] = np.full((), batches, np.int64)
   return state
+
+
+def _encoder(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The entries of the one encoder there is, without their prefix; all of them where none is."""
+  mark = f"{STEM['conv1']}.weight"
+  found = [n.removesuffix(mark) for n in state if f".{n}".endswith(f".{mark}")]
+  if len(found) > 1:
+    raise ValueError(f"several encoders in one file, prefixes {sorted(found)}: keep one of them")
+  prefix = found[0] if found else ""
+  return {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
 
 
 def _settings(state: Mapping[str, np.ndarray]) -> dict[str, int]:

@@ -272,7 +272,7 @@ def test_an_object_that_vanishes_in_smaller_frames(material, tmp_path):
   labels = scenes.scene(1)[1][0]
   labels[1, 1] = 9
   (tmp_path / "m.png").write_bytes(masks.encode(labels))
-  with pytest.raises(ConfigError, match=r"object 9 vanishes.*raise max_side"):
+  with pytest.raises(ConfigError, match=r"object 9 vanishes.*raise --max_side"):
     propagate(material / "a.mp4", tmp_path / "m.png", tmp_path / "o", max_side=28)
 
 
@@ -291,7 +291,7 @@ def test_inputs_that_are_not_there(material, tmp_path):
       ((video, first, material), "holds an input")]:
     with pytest.raises((ConfigError, DataError), match=message):
       propagate(*args)
-  with pytest.raises(ConfigError, match="max_side=4 should be"):
+  with pytest.raises(ConfigError, match="--max_side=4 should be"):
     propagate(video, first, out, max_side=4)
   assert not out.exists()
 
