@@ -155,7 +155,7 @@ def evaluate(config, workdir: pathlib.Path, exported: str, elsewhere: bool = Fal
   say(text)
   if not elsewhere:
     return
-  pages, skipped = workflow.figures(task, reports, {name: row})
+  pages, skipped = workflow.figures(task, reports, {name: row}) if task.drawn else ({}, [])
   if jax.process_index() == 0:
     with cli.writing(folder):
       cli.make_folder(folder, "--workdir")

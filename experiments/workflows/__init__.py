@@ -10,11 +10,12 @@ A workflow is a module with
   (workdir)`, `batches(first_step)`, `dropped`, `baselines(initial)` -> {name: row},
   `report(row, scratch=, about=, folder=)` -> something with `numbers`, a dict; what is predicted
   may be written to `folder`.
-- `Evaluation(model, workdir)`, on another data set: `report` likewise, and `missing`, ids.
+- `Evaluation(model, workdir)`, on another data set: `report` likewise, `missing`, ids, and `drawn`,
+  whether `figures` can draw it.
 - `table(task, reports)` -> text; `figures(task, reports, rows)` -> ({file name: figure}, sentences
   on what doesn't apply); `files(task, reports, folder)` -> paths written; `check_equal(live,
   exported)` -> half a sentence, or RuntimeError; `numbers(report)` -> a row of results.json, which
   has "per_item": {column: {item: value}}, what ablations are tested on.
 - `extract(model, workdir, source, output)`, for --mode=extract, whose output is `EXTRACTED`; and
-  `own(model, name, row, source, first, output, protocol)`, for --mode=eval of a user's own file.
+  `own(model, name, row, source, first, output, how)`, for --mode=eval of a user's own file.
 """

@@ -142,7 +142,10 @@ class Evaluation:
     evaluators: name in `evals` -> evaluator.
     datasets: name in `evals` -> data set.
     skipped: names in `evals` of data sets that the config gives no folder for.
+    drawn: whether `figures` draws it.
   """
+
+  drawn = True
 
   def __init__(self, model: Model, workdir: pathlib.Path):
     self.model, self.config = model, model.config

@@ -166,9 +166,10 @@ class Evaluation:
     evaluations: name in `evals` -> evaluation.
     skipped: name in `evals` -> why it was left out.
     logged: rows of the run's metrics.jsonl; None, since they are of the run's own evaluations.
+    drawn: whether `figures` draws it.
   """
 
-  logged = None
+  logged, drawn = None, True
 
   def __init__(self, model: Model, workdir: pathlib.Path):
     self.model, self.config = model, model.config

@@ -182,7 +182,10 @@ class Evaluation:
     trained_on: name of the data set that the run was trained on, for the report; "" for `data`.
     data: the data set; store: whitened descriptors of its videos.
     evaluator: of it.
+    drawn: whether `figures` draws it.
   """
+
+  drawn = False  # descriptors may be all there is of its videos
 
   def __init__(self, model: Model, workdir: pathlib.Path):
     """Decodes and describes the videos, with the run's whitening."""
