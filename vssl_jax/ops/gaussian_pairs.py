@@ -178,8 +178,8 @@ def match(x: Samples, a: jax.Array, b: jax.Array, *, eps_dist: float = 1e-6,
     valid = None if keep else ~same[None, :, None] | apart[:, None, :, None]
     return _log_sums(b - a * distance, valid)
 
-  # Several matrices of all samples are alive at a time.
-  found = by_columns(pairs, (number, mean, deviation), 8 * size * k * k, block)
+  # Two matrices of all samples at a time: with fewer columns two cores gain nothing.
+  found = by_columns(pairs, (number, mean, deviation), 2 * size * k * k, block)
   return tuple(x - jnp.log(counts) for x in found)
 
 
