@@ -46,6 +46,17 @@ def test_mean_over_all_pairs_of_samples(reading):
   np.testing.assert_allclose(sampled(reading, 2)(x, y), want, rtol=1e-5)
 
 
+def test_blocks_are_as_large_as_their_numbers_may_be(monkeypatch):
+  x, held = draw(), []
+  want = gaussian_pairs.closed_form(x[:2], x[:2])
+  monkeypatch.setattr(gaussian_pairs, "NUMBERS", 2 * B * D)
+  plain = gaussian.bhattacharyya
+  monkeypatch.setattr(gaussian, "bhattacharyya", lambda *a, **k: (
+      held.append(np.shape(a[2])), plain(*a, **k))[1])
+  np.testing.assert_allclose(gaussian_pairs.closed_form(x[:2], x[:2]), want, rtol=1e-6, atol=1e-7)
+  assert set(held) == {(2, D)}  # columns at a time
+
+
 def test_samples_are_lam_apart_beside_what_their_distributions_are():
   """In expectation, by many draws; lam (1 - 1/K) for a video and itself (spec 7.4)."""
   x = draw()
