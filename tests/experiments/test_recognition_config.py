@@ -159,6 +159,17 @@ def test_moco_has_no_candidates_and_simclr_its_own_settings():
   assert model(simclr).title == "SimCLR"
 
 
+def test_simclr_has_the_presets_network_and_objectives_have_no_tables_of_their_own():
+  folder, (table,) = provico.get_config("folder"), provico.sweep("methods", "folder")
+  simclr = ablation.change(folder, table.rows["SimCLR"], "").method.args
+  for key in ("backbone", "width", "dim"):
+    assert simclr[key] == folder.method.args[key]
+  assert simclr.dim != provico.SIMCLR["args"]["dim"]
+  for preset in ("paper", "simclr", "ucf101"):
+    with pytest.raises(ConfigError, match=f"provico.py:{preset} has no tables"):
+      provico.sweep("methods", preset)
+
+
 def test_mining_begins_after_two_fifths_of_training_however_long():
   config = provico.get_config()
   assert config.method.args.mine_after == 200 == config.train.steps * 2 // 5

@@ -158,7 +158,7 @@ def test_balanced_pairs_and_mining_by_the_closed_form():
     dict(uncertainty="total"), dict(kl="clip", beta=0.1), dict(sampling="mixture"),
     dict(form="softplus"), dict(samples=2), dict(clamp=(-3.0, -2.0)), dict(eps_dist=0.1),
     dict(tau=-1.0), dict(tau=1e3), dict(neighbours=1), dict(mining="mixture"),
-    dict(lam=1e-3)], ids=str)
+    dict(lam=1e-3), dict(mean_of_log=True)], ids=str)
 def test_every_option_is_heard(args):
   """The first of them, by what the others alone give."""
   a, b = loss(**dict([*args.items()][1:]))[0], loss(**args)[0]

@@ -158,12 +158,40 @@ def test_equal_samples_have_no_gradient_and_none_that_is_nan():
     assert np.isfinite(grads[2:]).all()
 
 
+@pytest.mark.parametrize("args", [dict(), dict(block=2), dict(self_samples=False)], ids=str)
+def test_means_of_logarithms(args):
+  """Against literal means, their gradient by differences; by Jensen below the means' logarithms."""
+  x, a, b = draw(), np.float32(2.0), np.float32(1.5)
+  rest = {k: v for k, v in args.items() if k == "self_samples"}
+  found, grads = match(mean_of_log=True, **args)(x, a, b, WEIGHTS)
+
+  def twin(z, a, b):
+    pairs = [[reference.probabilities(z[i], z[j], a, b, eps_dist=1e-6, same=i == j,
+                                      **{"self_samples": True} | rest)
+              for j in range(B)] for i in range(B)]
+    return [np.array([[np.mean(np.log(p if side else 1 - np.array(p))) for p in row]
+                      for row in pairs]) for side in (True, False)]
+
+  def total(v):
+    moved = v[:B * D].reshape(B, 1, D) + v[B * D:-2].reshape(B, K, D)
+    return sum(np.sum(w * y) for w, y in zip(WEIGHTS, twin(moved, v[-2], v[-1]), strict=True))
+
+  for got, want, bound in zip(found, twin([z for z, _ in literal(x)], a, b),
+                              match(**args)(x, a, b, WEIGHTS)[0], strict=True):
+    np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-6)
+    assert (got <= bound + 1e-6).all() and (got < bound - 0.01).any()
+  at = np.concatenate([x.mean.ravel(), x.deviation.ravel(), [a, b]]).astype(np.float64)
+  got = np.concatenate([np.ravel(g) for g in grads])
+  np.testing.assert_allclose(got, gradient(total, at), rtol=1e-3, atol=2e-4)
+
+
 @pytest.mark.parametrize("offset", [-2000.0, 2000.0])
-def test_saturated_probabilities_keep_their_slope(offset):
+@pytest.mark.parametrize("args", [dict(), dict(mean_of_log=True)], ids=str)
+def test_saturated_probabilities_keep_their_slope(offset, args):
   """One of them is near 0, the other as far from it as the logit, with slope 1 in b."""
   x = draw()
   ones = np.ones((2, B, B), np.float32)
-  (log_p, log_not_p), grads = match()(x, np.float32(1), np.float32(offset), ones)
+  (log_p, log_not_p), grads = match(**args)(x, np.float32(1), np.float32(offset), ones)
   far, near = (log_p, log_not_p) if offset < 0 else (log_not_p, log_p)
   assert (np.asarray(far) < -1900).all() and (np.abs(near) < 1e-6).all()
   np.testing.assert_allclose(grads[3], -np.sign(offset) * B * B, rtol=1e-4)

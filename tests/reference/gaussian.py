@@ -55,6 +55,12 @@ def mixture(x, y, *, lam=0.25, reading="sum"):
 
 def match(x, y, a, b, *, eps_dist, same, self_samples):
   """The probability that videos with samples x and y [K, D] match."""
+  terms = probabilities(x, y, a, b, eps_dist=eps_dist, same=same, self_samples=self_samples)
+  return sum(terms) / len(terms)
+
+
+def probabilities(x, y, a, b, *, eps_dist, same, self_samples):
+  """That of each pair of samples."""
   terms = []
   for k, z in enumerate(x):
     for l, w in enumerate(y):
@@ -62,7 +68,7 @@ def match(x, y, a, b, *, eps_dist, same, self_samples):
         continue
       distance = math.sqrt(sum((p - q) ** 2 for p, q in zip(z, w, strict=True)) + eps_dist)
       terms.append(1 / (1 + math.exp(a * distance - b)))
-  return sum(terms) / len(terms)
+  return terms
 
 
 def kl(mean, variance):

@@ -46,8 +46,8 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
          tau: float = 1.0, lam: float = 0.25, neighbours: int = 0, mine_after: int = 0,
          halves: bool = False, match_scale: float = 10.0, match_offset: float = 10.0,
          eps_dist: float = 1e-6, self_samples: bool = True, exact: bool = True,
-         uncertainty: str = "geometric", stochastic: bool = True, pairs: str = "mean",
-         self_pairs: bool = True, kl: str = "video", beta: float = 1e-4,
+         mean_of_log: bool = False, uncertainty: str = "geometric", stochastic: bool = True,
+         pairs: str = "mean", self_pairs: bool = True, kl: str = "video", beta: float = 1e-4,
          dtype: str = "float32") -> Method:
   """ProViCo as three pure functions. See `PRESETS` for arguments that go together.
 
@@ -69,7 +69,8 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
     halves: split the clips of each video into two distributions, positives by construction.
     match_scale, match_offset: first values of a and b in the match probability; a stays in
       [0.1, 50].
-    eps_dist, self_samples, exact: of the match probability, see `gaussian_pairs.match`.
+    eps_dist, self_samples, exact, mean_of_log: of the match probability, see
+      `gaussian_pairs.match`.
     uncertainty: of a video in the loss: "geometric" or "arithmetic" mean of its variances; or
       "total", D times the former. The loss settles where this equals the pair's soft loss, about 1
       at first. As a mean that asks for noise sqrt(D) times as long as the means it is added to;
@@ -98,8 +99,8 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
       tau=losses.threshold(tau, lam=lam, reading=reading, dim=dim, sampled=mining == "sampled"),
       lam=lam, reading=reading, mining=mining, neighbours=neighbours,
       balanced=pairs == "balanced", self_pairs=self_pairs, self_samples=self_samples,
-      eps_dist=eps_dist, exact=exact, uncertainty=uncertainty, stochastic=stochastic, kl=kl,
-      beta=beta)
+      eps_dist=eps_dist, exact=exact, mean_of_log=mean_of_log, uncertainty=uncertainty,
+      stochastic=stochastic, kl=kl, beta=beta)
 
   def init(key, batch):
     clips, _ = _clips(batch["frames"], halves)

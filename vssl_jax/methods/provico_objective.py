@@ -31,6 +31,7 @@ class Options:
   self_samples: bool = True
   eps_dist: float = 1e-6
   exact: bool = True
+  mean_of_log: bool = False
   uncertainty: str = "geometric"
   stochastic: bool = True
   kl: str = "video"
@@ -65,7 +66,8 @@ def objective(mean, logvar, x: Samples, a, b, o: Options, *, same=None, mine=Tru
   tau = jnp.where(mine, o.tau, -jnp.inf)
   mask = losses.positives(apart, tau, same, neighbours=o.neighbours)
   log_p, log_not_p = gaussian_pairs.match(x, a, b, eps_dist=o.eps_dist,
-                                          self_samples=o.self_samples, exact=o.exact)
+                                          self_samples=o.self_samples, exact=o.exact,
+                                          mean_of_log=o.mean_of_log)
   soft = losses.soft_contrastive(log_p, log_not_p, mask)
   u = gaussian.uncertainty(x.logvar, o.uncertainty)
   stochastic = losses.stochastic_contrastive(soft, u) if o.stochastic else soft

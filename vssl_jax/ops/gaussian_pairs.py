@@ -139,7 +139,7 @@ def mixture(x: tuple[jax.Array, jax.Array], y: tuple[jax.Array, jax.Array], *, l
 
 
 def match(x: Samples, a: jax.Array, b: jax.Array, *, eps_dist: float = 1e-6,
-          self_samples: bool = True, exact: bool = True,
+          self_samples: bool = True, exact: bool = True, mean_of_log: bool = False,
           block: int | None = None) -> tuple[jax.Array, jax.Array]:
   """Log probabilities that two videos match and that they don't (spec 9).
 
@@ -152,6 +152,9 @@ def match(x: Samples, a: jax.Array, b: jax.Array, *, eps_dist: float = 1e-6,
     self_samples: False leaves out the K distances of a sample to itself, where K > 1.
     exact: take differences of samples; otherwise distances come from one matrix product, for which
       samples of different videos that are closer than 1e-3 of their length are as good as equal.
+    mean_of_log: in place of the logarithms of means over samples return means of logarithms, which
+      are at most those: all samples count alike, where otherwise the nearest ones of two videos
+      decide whether they match, and the farthest ones whether they don't.
 
   Returns:
     log p, log(1 - p): [B, B].
@@ -176,11 +179,19 @@ def match(x: Samples, a: jax.Array, b: jax.Array, *, eps_dist: float = 1e-6,
     found = square(*sides)
     distance = _root(jnp.where(found > _rounding(*sides), found, 0.0) + eps_dist)
     valid = None if keep else ~same[None, :, None] | apart[:, None, :, None]
-    return _log_sums(b - a * distance, valid)
+    logit = b - a * distance
+    return _sums_of_logs(logit, valid) if mean_of_log else _log_sums(logit, valid)
 
   # Two matrices of all samples at a time: with fewer columns two cores gain nothing.
   found = by_columns(pairs, (number, mean, deviation), 2 * size * k * k, block)
-  return tuple(x - jnp.log(counts) for x in found)
+  return tuple(x / counts if mean_of_log else x - jnp.log(counts) for x in found)
+
+
+def _sums_of_logs(logit, valid):
+  """Sums of `log sigmoid(logit)` and of `log sigmoid(-logit)`; as of `_log_sums`."""
+  outside = jnp.log1p(jnp.exp(-jnp.abs(logit)))
+  each = jnp.minimum(logit, 0.0) - outside, -jnp.maximum(logit, 0.0) - outside
+  return tuple(jnp.sum(x, axis=(0, 2), where=valid) for x in each)
 
 
 @jax.custom_vjp
