@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
-from tqdm import tqdm
 
 from data_pipelines.encode import write_atomic
 from data_pipelines.errors import VideoError
@@ -68,7 +67,7 @@ def write(describe: Describe, videos: Sequence[Record], output: str, *, dtype: s
     dtype: "float16" or "float32", of the arrays.
     settings: what the features depend on; goes into the page.
     about: what the page says of the rows.
-    progress: a bar with the remaining time, on a terminal.
+    progress: shows it and the remaining time, where it takes longer than seconds.
 
   Raises:
     ConfigError: an impossible setting, or the folder holds features of other settings. A video
@@ -88,8 +87,7 @@ def write(describe: Describe, videos: Sequence[Record], output: str, *, dtype: s
   with cli.writing(folder):
     try:
       save()  # from now on the folder is known as ours
-      for video in tqdm(videos, unit="video", desc="extract", leave=False,
-                        disable=None if progress else True):
+      for video in log.stage(videos, name="extract", unit="videos", show=progress):
         cli.INTERRUPT.check()
         try:
           if _finished(folder, video, known.get(video.id)):

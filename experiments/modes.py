@@ -18,6 +18,8 @@ from vssl_jax.evaluators import figures
 from vssl_jax.log import Log
 from vssl_jax.types import ConfigError
 
+SCRATCH = "unfinished"  # in the folder of an evaluation: from which it goes on
+
 
 def load(config):
   """The workflow module that the config names, and its model on all devices."""
@@ -145,8 +147,8 @@ def evaluate(config, workdir: pathlib.Path, exported: str, elsewhere: bool = Fal
   name, row = _row(model, workdir, exported)
   task = (workflow.Evaluation if elsewhere else workflow.Task)(model, workdir)
   folder, scratch = cli.evaluation_folder(config, workdir), None
-  if elsewhere and jax.process_count() == 1:  # may be large: what is embedded and scored is kept
-    scratch = folder / "search"
+  if elsewhere and jax.process_count() == 1:  # may be long: what is found is kept
+    scratch = folder / SCRATCH
     cli.make_folder(scratch, "--workdir")
   about = {"model": name, "file": model.exported_digest(pathlib.Path(exported)) if exported else ""}
   reports = {name: task.report(row, scratch=scratch, about=about,
@@ -165,7 +167,7 @@ def evaluate(config, workdir: pathlib.Path, exported: str, elsewhere: bool = Fal
                  folder / "results.json"]
       save(written[-1], workflow, text, reports, data=config.data.to_dict(), missing=task.missing,
            trained=json.loads((workdir / "config.json").read_text()))
-    shutil.rmtree(folder / "search", ignore_errors=True)
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     print("\n".join(["\nWritten:", *(f"  {p}" for p in written), *skipped]))
 
 

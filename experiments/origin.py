@@ -5,6 +5,8 @@ import json
 import os
 import pathlib
 
+from data_pipelines import shards
+from data_pipelines.records import Record
 from vssl_jax.types import ConfigError
 
 FILE = "origin.json"
@@ -56,3 +58,25 @@ def file_digest(path: str) -> str:
   """A hash of a file's content."""
   with open(path, "rb") as f:
     return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def video_digest(video: Record) -> str:
+  """A hash of what a video shows: its files as they are now, the part, the edit."""
+  strength = [video.edit_strength] if video.edit_strength else []  # what was stored before has none
+  frames = video.frames and [len(video.frames), _state(video.frames[0]), _state(video.frames[-1])]
+  shown = frames or _state(video.video)
+  return digest(shown, video.start, video.end, video.edit_seed, *strength)
+
+
+def _state(source: str | bytes) -> list:
+  if isinstance(source, bytes):
+    return [hashlib.sha256(source).hexdigest()]
+  if shards.is_address(source):
+    shard, _, row = source.rpartition("#")
+    return [*_state(shard), row]
+  path = os.path.abspath(source)
+  try:
+    stat = os.stat(path)
+  except OSError:
+    return [path, "unreadable"]
+  return [path, stat.st_size, stat.st_mtime_ns]

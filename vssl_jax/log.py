@@ -16,15 +16,27 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 
 def progress(items: Iterable | None = None, *, name: str, total: int | None = None, unit: str = "",
-             initial: int = 0):
+             initial: int = 0, show: bool = True, delay: float = 0.0, leave: bool = True):
   """A progress bar with time left; plain lines every few seconds where stderr is no terminal.
 
   Of several processes only the first shows it.
+
+  Args:
+    show: False for none.
+    delay: seconds before it is shown, for work that may be done by then.
+    leave: whether a terminal keeps it at the end.
   """
   terminal = sys.stderr.isatty()
   return tqdm.tqdm(items, desc=name, total=total, unit=f" {unit}" if unit else "it",
-                   initial=initial, mininterval=0.1 if terminal else 5.0, dynamic_ncols=terminal,
-                   file=sys.stderr if terminal else _Lines(), disable=jax.process_index() > 0)
+                   initial=initial, delay=delay, leave=leave,
+                   mininterval=0.1 if terminal else 5.0, dynamic_ncols=terminal,
+                   file=sys.stderr if terminal else _Lines(),
+                   disable=not show or jax.process_index() > 0)
+
+
+def stage(items: Iterable | None = None, **options):
+  """`progress` of a part of an evaluation: after some seconds, and gone at the end."""
+  return progress(items, **{"delay": 3.0, "leave": False} | options)
 
 
 class _Lines:

@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-from tqdm import tqdm
 
 from data_pipelines import encode, media, picture
 from data_pipelines.container import UNKNOWN_FPS
@@ -26,6 +25,7 @@ from data_pipelines.records import Record
 from experiments import cli
 from experiments.correspondence import results_folder
 from experiments.correspondence.marked import Masks, Points
+from vssl_jax import log
 from vssl_jax.evaluators.dense import Embed, features_of
 from vssl_jax.evaluators.propagation import Protocol
 from vssl_jax.types import ConfigError
@@ -86,7 +86,7 @@ def propagate(embed: Embed, protocol: Protocol, video: str, first: str, output: 
     output: a folder that is new, empty, or of an earlier call, which is replaced.
     max_side: frames with a longer side than this are made smaller for the features and for the
       propagation; 0 for never. What is written has the video's size.
-    progress: a bar with the remaining time, on a terminal.
+    progress: shows it and the remaining time, where it takes longer than seconds.
 
   Raises:
     ConfigError, DataError: something is wrong with the input; names the file, and what to do.
@@ -152,8 +152,8 @@ def _run(embed: Embed, marked: Masks | Points, reader, folder: pathlib.Path,
   fps = max(reader.fps or UNKNOWN_FPS, 0.001)
   with (encode.mp4_writer(folder / results_folder.OVERLAY, fps) as show,
         contextlib.closing(marked.written(folder, reader.times, found)) as results,
-        tqdm(results, "propagate", reader.n_frames, unit="frame", leave=False,
-             disable=None if progress else True) as bar):
+        log.stage(results, name="propagate", total=reader.n_frames, unit="frames",
+                  show=progress) as bar):
     for result in bar:
       show(marked.drawn(waiting.popleft(), result))
       lost += ~marked.present(result)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from data_pipelines.frames import BadVideos
 from data_pipelines.records import Dataset
 from experiments import registry
 from vssl_jax import log
-from vssl_jax.evaluators.labelled import Labelled
 from vssl_jax.types import ConfigError
 
 # kind of views -> what a model of it takes
@@ -125,6 +124,7 @@ class Views:
     dataset: those with a label; with `by_label` False all, each labelled by its number.
     skipped: how many have none.
     bad: ids of videos that can't be read.
+    settings: all that decides what views a video has.
   """
 
   def __init__(self, dataset: Dataset, config, views, key: str, by_label: bool = True):
@@ -163,6 +163,8 @@ class Views:
     rows = len(known) * config.clips * config.crops
     self._keep = rows * config.frames * side**2 * 3 <= KEPT
     self._image = image
+    self.settings = {key: value for key, value in config.to_dict().items()
+                     if not key.startswith("train_")} | {"image": image}
 
   def __iter__(self) -> Iterator[tuple[str, int, np.ndarray]]:
     """id, label and views, uint8 [V, H, W, 3] or [V, T, H, W, 3], of each readable video."""
@@ -194,42 +196,6 @@ class Views:
     frames = x["found"]["frames"]  # [V, T, H, W, 3], or with crops [V, crops, T, H, W, 3]
     frames = frames.reshape(-1, *frames.shape[-4:])
     return x["id"], int(x["found"]["label"]), frames[:, 0] if self._image else frames
-
-  def embedded(self, embed: Callable, key: str, batch: int,
-               change: Callable | None = None) -> tuple[Labelled, dict]:
-    """Features of all views, and the embedding's other outputs for them, [N, ...] each.
-
-    Args:
-      embed: from `{"image"}` or `{"clip"}` to a dict of arrays.
-      key: of it, which are the features.
-      batch: videos at a time.
-      change: from a video's id and views to what is embedded in their place.
-
-    Raises:
-      ConfigError: no video can be read.
-    """
-    name, parts, waiting = "image" if self._image else "clip", [], []
-
-    def flush():
-      ids, labels, views = zip(*waiting, strict=True)
-      counts = [len(v) for v in views]
-      out = embed({name: np.concatenate(views)})
-      parts.append((np.repeat(ids, counts), np.repeat(labels, counts), out))
-      waiting.clear()
-
-    for id_, label, views in self:
-      waiting.append((id_, label, change(id_, views) if change else views))
-      if len(waiting) == batch:
-        flush()
-    if waiting:
-      flush()
-    if not parts:
-      raise ConfigError(f"no video of {self.dataset.name} {self.dataset.split} can be read")
-    ids, labels, outs = zip(*parts, strict=True)
-    out = {k: np.concatenate([o[k] for o in outs]) for k in outs[0]}
-    if key not in out:
-      raise ConfigError(f"the model gives {', '.join(sorted(out))}, but no {key!r}")
-    return Labelled(out[key], np.concatenate(labels), np.concatenate(ids)), out
 
 
 def pixels(inputs: dict[str, np.ndarray], cells: int = 4) -> dict[str, np.ndarray]:

@@ -10,18 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from flax import traverse_util
 
 from data_pipelines import clips, tracks
 from data_pipelines.augment import corruption
 from data_pipelines.errors import DataError
 from data_pipelines.records import Dataset
 from data_pipelines.tracking_pairs import Pairs
-from experiments import datasets, registry, tracking_head
+from experiments import datasets, kept, origin, registry, tracking_head
 from experiments.recognition import data, measures
+from experiments.recognition.described import Described
 from experiments.recognition.measures import Result
 from vssl_jax.methods import siamfc
 from vssl_jax.models import siamfc as models
 from vssl_jax.types import ConfigError
+
+HEAD = "head"  # a trained one, where that is kept
 
 
 def make_all(config) -> tuple[dict[str, Any], dict[str, str]]:
@@ -67,6 +71,15 @@ def _without_folder(settings) -> bool:
   return settings.name not in ("", "procedural") and not settings.root
 
 
+def _views(settings, part: str):
+  """The views of a part; `train_clips` and `train_crops`, where not 0, are the training part's."""
+  views = settings.views
+  own = {name: views.get(f"train_{name}") for name in ("clips", "crops")}
+  if part != "train" or not any(own.values()):
+    return views
+  return type(views)(views.to_dict() | {name: n for name, n in own.items() if n})
+
+
 class LabelledVideos:
   """An evaluation on labelled videos of a training and a test part.
 
@@ -81,53 +94,51 @@ class LabelledVideos:
     """`shared`: parts that earlier evaluations have read; this one adds its own."""
     self._key, self._settings = key, settings
     of = {k: v for k, v in settings.data.to_dict().items() if k not in ("train", "test")}
-    self._names = {part: json.dumps([of, settings.views.to_dict(), settings.data[part],
-                                     self.by_label], sort_keys=True, default=str)
-                   for part in self.parts}
-    for part, name in self._names.items():
+    self._views = {}
+    for part in self.parts:
+      split, views = settings.data[part], _views(settings, part)
+      name = json.dumps([of, views.to_dict(), split, self.by_label], sort_keys=True, default=str)
       if name not in shared:
-        split = settings.data[part]
         found = datasets.load(settings.data, f"{key}.data", config.data, split)
-        shared[name] = data.Views(found, settings.views, config.views, f"{key}.views",
-                                  self.by_label)
-    self._views = {part: shared[name] for part, name in self._names.items()}
+        shared[name] = data.Views(found, views, config.views, f"{key}.views", self.by_label)
+      self._views[part] = shared[name]
     self.datasets = tuple(v.dataset for v in self._views.values())
     self.about = self._about()
 
   def _about(self) -> str:
     train, test = self.datasets
-    return (f"{len(test.records)} videos of {test.name}, {test.split}, by {len(train.records)} of "
-            f"{train.split}, {self._what()} of each; {len(test.classes)} classes")
+    of_train, of_test = (self._what(part) for part in self.parts)
+    more = "" if of_train == of_test else f", {of_train} of each"
+    return (f"{len(test.records)} videos of {test.name}, {test.split}, {of_test} of each, by "
+            f"{len(train.records)} of {train.split}{more}; {len(test.classes)} classes")
 
-  def _what(self) -> str:
-    v = self._settings.views
-    what = "frames" if v.frames == 1 else f"clips of {v.frames} frames"
-    return f"{v.clips * v.crops} {what}"
+  def _what(self, part: str = "test") -> str:
+    v = _views(self._settings, part)
+    count = v.clips * v.crops
+    s = "s" * (count > 1)
+    return f"{count} frame{s}" if v.frames == 1 else f"{count} clip{s} of {v.frames} frames"
 
   @property
   def bad(self) -> set[str]:
     """Ids of videos that can't be read."""
     return {id_ for views in self._views.values() for id_ in views.bad.reasons}
 
-  def measure(self, row, key: str, batch: int, seen: dict, folder=None) -> Result:
+  def measure(self, row, described: Described, folder=None) -> Result:
     """A row's result.
 
     Args:
-      key: which output of the embedding the features are.
-      batch: videos at a time.
-      seen: what the row gave for parts that other evaluations have asked for; gets these added.
+      row: the model.
+      described: what it gives for views.
+      folder: a place for predictions; None for nowhere.
     """
-    del folder
-    train, test = self._parts(row, key, batch, seen)
+    del row, folder
+    train, test = self._parts(described)
     return measures.LABELLED[self._settings.name](train, test, f"{self._key}.name",
                                                   self._settings.args)
 
-  def _parts(self, row, key: str, batch: int, seen: dict) -> tuple:
-    """What the row gives for both parts."""
-    for part, name in self._names.items():
-      if name not in seen:
-        seen[name] = self._views[part].embedded(row.embed, key, batch)
-    return tuple(seen[self._names[part]] for part in self.parts)
+  def _parts(self, described: Described) -> tuple:
+    """What the row gives for the parts."""
+    return tuple(described.of(self._views[part]) for part in self.parts)
 
   def thumbnails(self, ids) -> dict[str, np.ndarray]:
     """A frame of each video, uint8 [H, W, 3]."""
@@ -145,10 +156,10 @@ class Instances(LabelledVideos):
     return (f"{len(test.records)} videos of {test.name}, {test.split}, {self._what()} of each, no "
             "labels")
 
-  def measure(self, row, key: str, batch: int, seen: dict, folder=None) -> Result:
+  def measure(self, row, described: Described, folder=None) -> Result:
     """A row's result; see `LabelledVideos.measure`."""
-    del folder
-    test, = self._parts(row, key, batch, seen)
+    del row, folder
+    test, = self._parts(described)
     return measures.by_instance(test, self._settings.args)
 
 
@@ -169,24 +180,25 @@ class Classification(LabelledVideos):
     return (f"{len(test.records)} videos of {test.name}, {test.split}, {self._what()} of each; "
             f"{len(test.classes)} classes")
 
-  def measure(self, row, key: str, batch: int, seen: dict, folder=None) -> Result:
+  def measure(self, row, described: Described, folder=None) -> Result:
     """A row's result; see `LabelledVideos.measure`."""
-    del folder
-    (rows, out), = self._parts(row, key, batch, seen)
+    del row, folder
+    (rows, out), = self._parts(described)
     return measures.by_classifier(rows, out)
 
 
 class Uncertainty(LabelledVideos):
   """An evaluation of what the variances of a video's distribution tell."""
 
-  def measure(self, row, key: str, batch: int, seen: dict, folder=None) -> Result:
+  def measure(self, row, described: Described, folder=None) -> Result:
     """A row's result; see `LabelledVideos.measure`."""
-    del folder
-    train, test = self._parts(row, key, batch, seen)
+    del row, folder
+    train, test = self._parts(described)
     args, worse = self._settings.args, {}
     if "logvar" in test[1]:
-      worse = {kind: {float(s): measures.distributions(self._views["test"].embedded(
-          row.embed, key, batch, _corruption(kind, s)) if s else test) for s in strengths}
+      views = self._views["test"]
+      worse = {kind: {float(s): measures.distributions(described.of(
+          views, _corruption(kind, s), (kind, s)) if s else test) for s in strengths}
                for kind, strengths in args.get("corruptions", {}).items()}
     return measures.by_uncertainty(measures.distributions(train), measures.distributions(test),
                                    list(dict.fromkeys(test[0].videos.tolist())), worse, args)
@@ -239,31 +251,40 @@ class Tracking:
                   f"{settings.args.matcher} tracker, protocol {settings.args.protocol}; a box that "
                   f"never moves has {', '.join(f'{k} {v:.1f}' for k, v in still.items())}")
 
-  def measure(self, row, key: str, batch: int, seen: dict, folder=None) -> Result:
+  def measure(self, row, described: Described, folder=None) -> Result:
     """A row's result; predicted boxes are written below `folder`.
 
     One whose maps aren't those that a head which was read is for has none: the pixels' row.
     """
-    del key, batch, seen
     if row.dense is None:
       raise ConfigError(f"{self._key}: this model has no maps to track by; leave it out of evals")
     if self._read and _channels(row.dense) not in self.reads.values():
       return measures.no_tracks(self._settings.args.benchmark)
-    embed = row.dense if self._method is None else self._with_head(row.dense)
-    return measures.of_tracks(self._tracker.report(embed, folder))
+    head = self._settings.head.get("weights")
+    about = (self._key, self._settings.to_dict(), self._config.seed,
+             origin.file_digest(head) if head else "")
+    embed = row.dense if self._method is None else tracking_head.embed(
+        self._method, self._params(row.dense, described, about), row.dense)
+    known = described.kept(*about, kept.state(self.datasets[0]))
+    return measures.of_tracks(self._tracker.report(embed, folder, kept=known))
 
-  def _with_head(self, features):
-    """The maps with SiamFC's head on them, read or trained on the tracks of the training part."""
+  def _params(self, features, described: Described, about: tuple):
+    """Those of SiamFC's head: read, trained on the tracks of the training part, or kept of that."""
     head, method, seed = self._settings.head, self._method, self._config.seed
     if self._read:
-      return tracking_head.embed(method, self._read.params, features)
+      return self._read.params
+    known = described.kept(*about, kept.state(self._train))
+    if known is not None and HEAD in known:
+      return traverse_util.unflatten_dict(known[HEAD], sep="/")
     examples = clips.training(self._train, Pairs(shift=head.shift, zoom=head.zoom), seed=seed,
                               times=head.pairs)
     trained = tracking_head.train_head(
         method, features, clips.batches(examples, batch=head.batch), epochs=head.epochs,
         steps_per_epoch=head.steps or max(1, head.pairs * len(self._train.records) // head.batch),
         learning_rate=head.learning_rate, final=head.final, drops=head.drops, seed=seed)
-    return tracking_head.embed(method, trained.params, features)
+    if known is not None:
+      known[HEAD] = traverse_util.flatten_dict(trained.params, sep="/")
+    return trained.params
 
 
 def _channels(dense) -> int:

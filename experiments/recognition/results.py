@@ -19,7 +19,7 @@ class Reports:
 
   Attributes:
     by_eval: name in `evals` -> result of that evaluation.
-    features: of every part of a data set that was described for them.
+    features: of the views that were described for them, as of `Described.features`.
     groups: what some of the evaluations are together, as of `splits.groups`.
   """
 

@@ -7,7 +7,6 @@ import jax
 
 from data_pipelines.records import RetrievalData
 from experiments import origin, registry
-from experiments.retrieval import features
 from vssl_jax import parallel
 from vssl_jax.ops import whitening
 from vssl_jax.types import ConfigError
@@ -42,7 +41,7 @@ def load_whitening(workdir: pathlib.Path):
 
 def train_digest(data: RetrievalData) -> str:
   """A hash of the videos that are trained on."""
-  return origin.digest([features.key(data.videos[i]) for i in data.train_ids])
+  return origin.digest([origin.video_digest(data.videos[i]) for i in data.train_ids])
 
 
 def check_same_training(workdir: pathlib.Path, data: RetrievalData) -> None:

@@ -38,8 +38,8 @@ def extract(model, workdir: pathlib.Path, source: str, output: str) -> None:
   videos = inputs.find_videos(source)
   step, state = model.newest(workdir)
   with cli.writing(pathlib.Path(output)):
-    origin = {"run": workdir.absolute().name, "step": step}
-    counts = write(model, state, origin, videos, pathlib.Path(output))
+    run = {"run": workdir.absolute().name, "step": step}
+    counts = write(model, state, run, videos, pathlib.Path(output))
   print(f"{output}: {counts['videos']} videos, {counts['frames']} frames, "
         f"{counts['bad']} that could not be read" + (", see its column error" if counts["bad"]
                                                      else ""))
@@ -56,17 +56,17 @@ def check_output(output: str) -> None:
     raise ConfigError(f"--output={output} is a folder; name a file in it")
 
 
-def write(model, state, origin: dict, videos: list[Record], output: pathlib.Path) -> dict[str, int]:
+def write(model, state, run: dict, videos: list[Record], output: pathlib.Path) -> dict[str, int]:
   """Decodes, embeds and writes all videos; resumes from `output`.*.partial after an interruption.
 
   Args:
-    origin: `run` and `step`, for the file's metadata.
+    run: `run` and `step`, for the file's metadata.
 
   Returns:
     Counts: `videos`, `frames`, `bad`.
   """
   settings = features.settings_digest(model.config.features)
-  keys = {v.id: features.key(v) for v in videos}
+  keys = {v.id: origin.video_digest(v) for v in videos}
   partial = output.with_name(f"{output.name}.{settings[:8]}.partial")
   meta = {"settings": settings}
   with StoreWriter(partial, model.extractor.dim, meta, setting="--output") as writer:
@@ -74,7 +74,7 @@ def write(model, state, origin: dict, videos: list[Record], output: pathlib.Path
     features.extract(model.extractor, left, lambda i, x: writer.append(keys[i], x),
                      lambda i, reason: writer.reject(keys[i], reason), name="extract")
   store = Store(partial).view(keys)
-  info = {**origin, "fps": model.config.features.fps}
+  info = {**run, "fps": model.config.features.fps}
   counts = _write_parquet(model, state, store, videos, output, info)
   shutil.rmtree(partial)
   return counts

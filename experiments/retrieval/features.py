@@ -1,7 +1,6 @@
 """Videos to whitened frame descriptors on disk: decode, backbone, pooling, PCA whitening."""
 
 import hashlib
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ import jax
 import numpy as np
 
 from data_pipelines import frames as frame_pipeline
-from data_pipelines import lock, shards
+from data_pipelines import lock
 from data_pipelines.records import Record, RetrievalData
 from data_pipelines.store import Store, StoreWriter, View
 from experiments import cli, origin
@@ -119,7 +118,7 @@ def prepare(config, data: RetrievalData, extractor: Extractor, known=None) -> tu
     known = given_whitening(config.features, extractor.dim // extractor.regions,
                             bool(data.train_ids))
   videos = [data.videos[i] for i in dict.fromkeys([*data.train_ids, *data.eval_ids])]
-  keys = {v.id: key(v) for v in videos}
+  keys = {v.id: origin.video_digest(v) for v in videos}
   settings = settings_digest(config.features)
   folder = origin.cache_folder(config.data.cache_dir) / "features" / f"{data.name}-{settings}"
   _extract_missing(extractor, folder / "raw", videos, keys, {"settings": settings},
@@ -273,21 +272,3 @@ def settings_digest(config) -> str:
   if config.weights:
     settings["weights"] = origin.file_digest(config.weights)
   return origin.digest(VERSION, settings)
-
-
-def key(video: Record) -> str:
-  """A name for what a video shows: its file as it is now, the part, the edit."""
-  strength = [video.edit_strength] if video.edit_strength else []  # what was stored before has none
-  return origin.digest(_file_state(video.video), video.start, video.end, video.edit_seed, *strength)
-
-
-def _file_state(path: str) -> list:
-  if shards.is_address(path):
-    shard, _, row = path.rpartition("#")
-    return [*_file_state(shard), row]
-  path = os.path.abspath(path)
-  try:
-    stat = os.stat(path)
-  except OSError:
-    return [path, "unreadable"]
-  return [path, stat.st_size, stat.st_mtime_ns]

@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines import sequences
 from data_pipelines.errors import DataError
-from experiments import cli, clip_runs, datasets, inputs, registry
+from experiments import cli, clip_runs, datasets, inputs, kept, registry
 from experiments.correspondence import data, own_video, protocols
 from experiments.correspondence import extract as extraction
 from experiments.correspondence.results import Reports, check_equal, figures, files, numbers, table
@@ -177,14 +177,18 @@ class Evaluation:
     """The evaluations of a row.
 
     Args:
+      scratch: a folder for what is found of each video, from which an interrupted evaluation of
+        the same model, by `about`, goes on; None for nowhere.
       folder: predictions are written there, for each evaluation in a folder of its name.
     """
-    del scratch, about  # nothing is kept between sequences
     found = {}
     for name, evaluator in self.evaluators.items():
       place = folder / name if folder and jax.process_index() == 0 else None
+      known = scratch and kept.Kept(scratch, about, name, self.config.evals[name].to_dict(),
+                                    kept.state(self.datasets[name]))
       try:
-        found[name] = evaluator.identity(place) if row is None else evaluator.report(row, place)
+        found[name] = evaluator.identity(place) if row is None else evaluator.report(
+            row, place, known)
       except ValueError as e:  # names the sequence and the frame
         raise DataError(f"evals.{name}: {e}") from e
     return Reports(found)

@@ -15,6 +15,7 @@ import numpy as np
 from data_pipelines import encode
 from experiments import clip_runs, inputs, registry
 from experiments.recognition import data, evaluations, extraction, splits
+from experiments.recognition.described import Described
 from experiments.recognition.results import Reports, check_equal, figures, files, numbers, table
 from vssl_jax import export, parallel
 from vssl_jax.convert import trunk
@@ -196,15 +197,17 @@ class Evaluation:
     """The evaluations of a row.
 
     Args:
+      scratch: a folder for what the views are described by, from which an interrupted evaluation
+        of the same model, by `about`, goes on; None keeps it in memory.
       folder: tracks are written there, for each evaluation in a folder of its name.
     """
-    del scratch, about  # nothing is kept
-    seen, found = {}, {}  # views are described once, however many evaluations they serve
+    described = Described(row.embed, self.model.key, self.config.embed.batch, scratch=scratch,
+                          about=about)
+    found = {}
     for name, evaluation in self.evaluations.items():
       place = folder / name if folder and jax.process_index() == 0 else None
-      found[name] = evaluation.measure(row, self.model.key, self.config.embed.batch, seen, place)
-    return Reports(found, {name: rows.features for name, (rows, _) in seen.items()},
-                   splits.groups(self.config.evals, found))
+      found[name] = evaluation.measure(row, described, place)
+    return Reports(found, described.features(), splits.groups(self.config.evals, found))
 
 
 def extract(model: Model, workdir: pathlib.Path, source: str, output: str) -> None:

@@ -48,6 +48,26 @@ def test_points_are_followed_and_standing_still_is_not_enough():
   assert list(numbers)[:2] == ["PCK@0.1", "PCK@0.2"]
 
 
+def test_an_interrupted_evaluation_goes_on(tmp_path):
+  evaluator, kept, calls = make([clip("a"), clip("b", length=3)]), {}, []
+
+  def until(number):
+    def embed(inputs):
+      calls.append(1)
+      if len(calls) == number:
+        raise KeyboardInterrupt
+      return FLOOR(inputs)
+    return embed
+
+  with pytest.raises(KeyboardInterrupt):
+    evaluator.report(until(6), tmp_path, kept)
+  assert list(kept) == ["a"]
+  calls.clear()
+  report = evaluator.report(until(4), tmp_path, kept)  # asks for the frames of b alone
+  assert report.numbers == evaluator.report(FLOOR).numbers
+  assert {p.name for p in tmp_path.iterdir()} == {"a.csv", "b.csv"}
+
+
 def test_a_point_outside_is_lost_and_strictly_wrong():
   record = clip("a")
   record.truth["points"][:, 0] = -500, -500

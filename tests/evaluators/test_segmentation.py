@@ -61,6 +61,27 @@ def test_a_square_is_followed_and_standing_still_is_not_enough(tmp_path):
       f"{i:05d}.png" for i in range(5)]
 
 
+def test_an_interrupted_evaluation_goes_on(tmp_path):
+  evaluator, kept, calls = make([clip("a/b"), clip("c", length=4)]), {}, []
+
+  def until(number):
+    def embed(inputs):
+      calls.append(1)
+      if len(calls) == number:
+        raise KeyboardInterrupt
+      return FLOOR(inputs)
+    return embed
+
+  with pytest.raises(KeyboardInterrupt):
+    evaluator.report(until(7), tmp_path, kept)
+  assert list(kept) == ["a/b"]
+  calls.clear()
+  report = evaluator.report(until(5), tmp_path, kept)  # asks for the frames of c alone
+  want = evaluator.report(FLOOR)
+  assert report.numbers == want.numbers and list(report.sequences) == ["a/b", "c"]
+  assert list(kept) == ["a/b", "c"] and len(list(tmp_path.glob("**/*.png"))) == 9
+
+
 def test_identity_by_hand():
   report = make([clip("a", speed=8)]).identity()
   np.testing.assert_allclose(report.sequences["a"].j, [[8 / 24, 0, 0]])

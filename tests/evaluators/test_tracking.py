@@ -31,6 +31,25 @@ def test_the_ridge_filter_follows_a_moving_square(clips):
                              report.numbers["success"])
 
 
+@pytest.mark.parametrize("benchmark", ["otb", "got10k"])
+def test_an_interrupted_evaluation_goes_on(clips, tmp_path, benchmark):
+  evaluator, kept = make(clips, benchmark=benchmark), {}
+  want = evaluator.report(moving.colours)
+
+  def stopping(inputs):
+    if "a" in kept:
+      raise KeyboardInterrupt
+    return moving.colours(inputs)
+
+  with pytest.raises(KeyboardInterrupt):
+    evaluator.report(stopping, tmp_path, kept=kept)
+  assert list(kept) == ["a"]
+  kept["a"] = {**kept["a"], "seconds": 0 * kept["a"]["seconds"]}  # which tells who was asked
+  report = evaluator.report(moving.colours, tmp_path, kept=kept)
+  assert report.numbers == want.numbers
+  assert report.tracks["a"].seconds.sum() == 0 < report.tracks["b"].seconds.sum()
+
+
 def test_it_follows_a_growing_square():
   clip = moving.clip("a", 3, step=(1, 1), side=30, grow=1.03)
   sides = make([clip]).report(moving.colours).tracks["a"].boxes[:, 2]

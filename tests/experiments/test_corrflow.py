@@ -131,6 +131,33 @@ def test_a_stopped_run_continues_to_the_same_bits(run, cache, tmp_path):
   harness.assert_same_run(run[0], tmp_path / "run")
 
 
+def test_an_interrupted_evaluation_goes_on(run, cache, server, tmp_path):
+  """On the run's own data set, as on another one."""
+  workdir = shutil.copytree(run[0], tmp_path / "run")
+  data = {k: v for k, v in TINY.items() if k.startswith("data.")} | {"data.cache_dir": cache}
+  argv = ["--mode=eval", f"--workdir={workdir}", f"--config={CONFIG}", *harness.settings(
+      data | {"evals.points.args.size": 48, "evals.masks.args.protocol": "later"})]
+
+  def found():
+    return sorted(workdir.glob("evaluations/*/unfinished/*/*.npz"))
+
+  process = server.start(*argv)
+  assert process.until(found)
+  process.popen.send_signal(signal.SIGINT)
+  stopped = process.wait(60)
+  assert "stopped; the same command continues from here" in stopped.err, stopped.err
+  before = {path: path.stat().st_mtime_ns for path in found()}
+  assert before
+  process = server.start(*argv)
+  assert process.until(lambda: len(found()) > len(before))
+  assert {path: path.stat().st_mtime_ns for path in before} == before
+  result = process.wait(60)
+  assert result.status == 0, result.err
+  assert cells(result.out, "trained CorrFlow, step 12") == cells(run[1], "trained CorrFlow")
+  folder, = (workdir / "evaluations").iterdir()
+  assert (folder / "results.json").is_file() and not (folder / "unfinished").exists()
+
+
 def test_masks_through_a_video_of_ones_own(run, cache, server, tmp_path):
   video = sorted(cache.glob("procedural-*/distractor*.mp4"))[0]
   with open_video(str(video)) as reader:

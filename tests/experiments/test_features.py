@@ -1,6 +1,5 @@
 """What stored features depend on, and what a run's folder and its values depend on."""
 
-import dataclasses
 import os
 
 import numpy as np
@@ -43,20 +42,6 @@ def test_weights_count_by_content_not_by_name_or_time(tmp_path):
   a.write_bytes(b"two")
   assert origin.file_digest(str(b)) == origin.file_digest(str(b))
   assert features.settings_digest(config(features__weights=str(a)).features) != before
-
-
-def test_a_video_is_known_by_file_part_and_edit(tmp_path):
-  path = tmp_path / "v.mp4"
-  path.write_bytes(b"12")
-  video = Record("v", str(path))
-  keys = {features.key(v) for v in (
-      video, dataclasses.replace(video, start=1.0), dataclasses.replace(video, end=2.0),
-      dataclasses.replace(video, edit_seed=0),
-      dataclasses.replace(video, edit_seed=0, edit_strength="strong"))}
-  assert len(keys) == 5
-  assert features.key(dataclasses.replace(video, id="other name")) == features.key(video)
-  path.write_bytes(b"123")
-  assert features.key(video) not in keys
 
 
 def test_a_video_that_could_be_read_in_the_end_is_no_longer_rejected(tmp_path):

@@ -1,7 +1,7 @@
 """Features of single frames for propagation, and the floor that needs no learning."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from vssl_jax.evaluators.propagation import pad
 
 Embed = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
+Kept = MutableMapping[str, Mapping[str, np.ndarray]]  # id of a record -> what was found of it
 
 
 @contextlib.contextmanager

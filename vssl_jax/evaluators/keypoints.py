@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from vssl_jax.evaluators.dense import Embed, checked_frames, features_of, named
+from vssl_jax import log
+from vssl_jax.evaluators.dense import Embed, Kept, checked_frames, features_of, named
 from vssl_jax.evaluators.propagation import Protocol, propagate_cells
 from vssl_jax.evaluators.segmentation import choose_protocol
 from vssl_jax.metrics import keypoints as metrics
@@ -76,7 +76,7 @@ def make(data: Any, read: Read, *, protocol: str | Protocol = "jhmdb",
     sigma: of the points' maps, in cells.
     top: how many cells of a map make a point.
     thresholds: of PCK, in body sizes.
-    progress: a bar with the remaining time, on a terminal.
+    progress: shows it and the remaining time, where it takes longer than seconds.
 
   Raises:
     ConfigError: no record, an id that occurs twice, a record without points, or an impossible
@@ -115,14 +115,16 @@ class KeypointEvaluator:
     """`{"PCK@0.1": percent, ..., "strict/PCK@0.1": percent, ..., "lost": share}`."""
     return self.report(embed).numbers
 
-  def report(self, embed: Embed, folder: str | pathlib.Path | None = None) -> Report:
+  def report(self, embed: Embed, folder: str | pathlib.Path | None = None,
+             kept: Kept | None = None) -> Report:
     """Evaluates an `embed` as of `dense.features_of`.
 
     Args:
       embed: makes the features of a frame.
       folder: predictions are written there, `ID.csv` for each video; None for nowhere.
+      kept: what an earlier call that was interrupted found, by id; gets the others added.
     """
-    return self._report(lambda record: self._predict(record, embed), folder)
+    return self._report(lambda record: self._predict(record, embed), folder, kept)
 
   def identity(self, folder: str | pathlib.Path | None = None) -> Report:
     """The baseline in which no point moves."""
@@ -131,15 +133,16 @@ class KeypointEvaluator:
       return np.broadcast_to(points[:1], points.shape)
     return self._report(still, folder)
 
-  def _report(self, predict, folder) -> Report:
-    predicted, videos = {}, {}
-    for record in tqdm(self.records, unit="video", desc="propagate", leave=False,
-                       disable=None if self.progress else True):
+  def _report(self, predict, folder, kept: Kept | None = None) -> Report:
+    predicted, videos, kept = {}, {}, {} if kept is None else kept
+    for record in log.stage(self.records, name="propagate", unit="videos", show=self.progress):
       with named(record):
-        predicted[record.id] = predict(record)
+        known = record.id in kept
+        predicted[record.id] = kept[record.id]["points"] if known else predict(record)
         videos[record.id] = metrics.distances(_points(record), predicted[record.id])
       if folder is not None:
         write(pathlib.Path(folder) / f"{record.id}.csv", predicted[record.id])
+      kept[record.id] = {"points": predicted[record.id]}
     return Report(predicted, videos, self.thresholds)
 
   def _predict(self, record: Any, embed: Embed) -> np.ndarray:

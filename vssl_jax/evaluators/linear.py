@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
+from vssl_jax import log
 from vssl_jax.evaluators import labelled
 from vssl_jax.evaluators.labelled import Batch, Labelled, Source
 from vssl_jax.metrics import classification
@@ -114,7 +114,7 @@ def make(train: Source | Stream, test: Source, *, recipe: str | Recipe = "imagen
       They are embedded as they come, so that each epoch may have other crops. Needs `classes`.
     seed: of weights, order and dropout.
     key: of the embedding.
-    progress: a bar with the remaining time, on a terminal.
+    progress: shows it and the remaining time, where it takes longer than seconds.
 
   Raises:
     ConfigError: impossible settings.
@@ -182,8 +182,8 @@ class LinearProbe:
     r, steps, history = self.recipe, 0, []
     probe = linear_probe.init(self.seed, test.features.shape[1], classes, r.std)
     velocity = linear_probe.at_rest(probe)
-    for epoch in tqdm(range(r.epochs), unit="epoch", desc="linear probe", leave=False,
-                      disable=None if self.progress else True):
+    for epoch in log.stage(range(r.epochs), name="linear probe", unit="epochs",
+                           show=self.progress):
       lr, losses = learning_rate(r, epoch), []
       for x, labels in self._rows(train, epoch, embed):
         x, labels, mask = self._padded(x, labels, test, classes)

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from vssl_jax import log
 from vssl_jax.evaluators import learned, protocols, search
 from vssl_jax.evaluators.embedded import Embed, embed_videos
 from vssl_jax.evaluators.index import Index
@@ -131,7 +131,7 @@ def make(data: Any, descriptors: Mapping[str, np.ndarray], *,
     memory: GiB of embedded frames that are kept in memory; more of them go to disk, into the
       folder given to `report`, or a temporary one. Besides, what is held are the queries' frames,
       a few blocks of some thousand frames, and the scores.
-    progress: a bar with the remaining time, on a terminal.
+    progress: shows it and the remaining time, where it takes longer than seconds.
 
   Raises:
     ConfigError: unknown similarity or impossible block.
@@ -255,8 +255,8 @@ class RetrievalEvaluator:
     known = set(index.ids)
     left = [i for i in ids if i not in known]
     batches = embed_videos(left, self.descriptors, embed, max(1, block), missing)
-    with tqdm(total=len(ids), initial=len(ids) - len(left), unit="video", desc="embed", leave=False,
-              disable=None if self.progress else True) as bar:
+    with log.stage(name="embed", total=len(ids), initial=len(ids) - len(left), unit="videos",
+                   show=self.progress) as bar:
       for batch in batches:
         index.add([batch])
         bar.update(len(batch.ids))

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from vssl_jax import log
 from vssl_jax.evaluators.embedded import power_of_two
 from vssl_jax.evaluators.index import Index
 from vssl_jax.ops import chamfer, similarity
@@ -122,8 +122,7 @@ def two_stage(queries: Index, database: Index, first: np.ndarray, size: int, *,
   """
   scores, rows = first - np.float32(2), database.rows("frames")
   start, length = database.start, database.length
-  with tqdm(total=len(queries), unit="query", desc="shortlists", leave=False,
-            disable=None if progress else True) as bar:
+  with log.stage(name="shortlists", total=len(queries), unit="queries", show=progress) as bar:
     for q, (frames, shares) in enumerate(_with_shares(queries)):
       # Equal scores: the database's order, as everywhere.
       at = np.sort(np.argsort(-first[q], kind="stable")[:size])
@@ -217,8 +216,8 @@ def exhaustive(queries: Index, database: Index, scores: Scores, *, dtype: str = 
     return t, found
 
   left = (block(database, *part) for part in parts[scores.done:])
-  with tqdm(total=len(parts), initial=scores.done, unit="block", desc="search", leave=False,
-            disable=None if progress else True) as bar:
+  with log.stage(name="search", total=len(parts), initial=scores.done, unit="blocks",
+                 show=progress) as bar:
     for t, found in _one_ahead(map(compute, ahead(left))):
       for name in names:
         scores.tables[name][t.at] = np.asarray(found[name])[:, :len(t.at)].T

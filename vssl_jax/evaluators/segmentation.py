@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from vssl_jax import log
 from vssl_jax.evaluators import masks
 from vssl_jax.evaluators import propagation as propagate_labels
-from vssl_jax.evaluators.dense import Embed, checked, features_of, named
+from vssl_jax.evaluators.dense import Embed, Kept, checked, features_of, named
 from vssl_jax.metrics import segmentation as metrics
 from vssl_jax.types import ConfigError
 
@@ -69,7 +69,7 @@ def make(data: Any, read: Read, *, protocol: str | propagate_labels.Protocol = "
     changes: fields of the protocol to change.
     merge: all that isn't background is one object, as in DAVIS-2016, whose masks are 0 and 255.
     frames: use only this many of each sequence; None for all.
-    progress: a bar with the remaining time, on a terminal.
+    progress: shows it and the remaining time, where it takes longer than seconds.
 
   Raises:
     ConfigError: no record, an id that occurs twice, or an impossible protocol.
@@ -110,14 +110,17 @@ class SegmentationEvaluator:
     """`{"J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", ..., "objects"}`."""
     return self.report(embed).numbers
 
-  def report(self, embed: Embed, folder: str | pathlib.Path | None = None) -> Report:
+  def report(self, embed: Embed, folder: str | pathlib.Path | None = None,
+             kept: Kept | None = None) -> Report:
     """Evaluates an `embed` as of `dense.features_of`.
 
     Args:
       embed: makes the features of a frame.
       folder: predictions are written there in DAVIS's layout; None for nowhere.
+      kept: what an earlier call that was interrupted found, by id, when it wrote these; gets the
+        others added.
     """
-    return self._report(lambda record: self.predictions(record, embed), folder)
+    return self._report(lambda record: self.predictions(record, embed), folder, kept)
 
   def identity(self, folder: str | pathlib.Path | None = None) -> Report:
     """The baseline that repeats the first label map."""
@@ -158,15 +161,18 @@ class SegmentationEvaluator:
         _check_first(record.id, truth)
       yield frame, truth
 
-  def _report(self, predict, folder) -> Report:
-    found = {}
-    for record in tqdm(self.records, unit="sequence", desc="propagate", leave=False,
-                       disable=None if self.progress else True):
+  def _report(self, predict, folder, kept: Kept | None = None) -> Report:
+    found, kept = {}, {} if kept is None else kept
+    for record in log.stage(self.records, name="propagate", unit="sequences", show=self.progress):
+      if record.id in kept:
+        found[record.id] = metrics.Sequence(**kept[record.id])
+        continue
       truth, predicted = itertools.tee((t, p) for _, t, p in predict(record))
       predicted = (p for _, p in predicted)
       if folder is not None:
         predicted = masks.written(folder, record.id, predicted, _frame_names(record))
       found[record.id] = metrics.sequence(record.id, (t for t, _ in truth), predicted)
+      kept[record.id] = found[record.id]._asdict()
     return Report(found)
 
 

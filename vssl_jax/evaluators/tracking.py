@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from vssl_jax import log
 from vssl_jax.evaluators import matchers, toolkit_files
-from vssl_jax.evaluators.dense import Embed, named
+from vssl_jax.evaluators.dense import Embed, Kept, named
 from vssl_jax.evaluators.tracker import PROTOCOLS, Protocol, track
 from vssl_jax.metrics import tracking as metrics
 from vssl_jax.types import ConfigError
@@ -88,7 +88,7 @@ def make(data: Any, read: Read, *, benchmark: str = "otb", matcher: str = "ridge
     protocol: a name in `tracker.PROTOCOLS`, "released" for numbers that compare with those
       published, or a `Protocol`.
     changes: fields of the protocol to change.
-    progress: a bar with the remaining time, on a terminal.
+    progress: shows it and the remaining time, where it takes longer than seconds.
 
   Raises:
     ConfigError: no record, an id that occurs twice, boxes of another form, or an impossible
@@ -133,7 +133,7 @@ class TrackingEvaluator:
     return self.report(embed).numbers
 
   def report(self, embed: Embed, folder: str | pathlib.Path | None = None,
-             name: str = "vssl_jax") -> Report:
+             name: str = "vssl_jax", kept: Kept | None = None) -> Report:
     """Evaluates an `embed`: `{"image": uint8 [B, H, W, 3]}` to `{"features": [B, h, w, D]}`.
 
     Or, for "siamese", to `{"exemplar", "search": [B, h, w, D]}`.
@@ -141,29 +141,36 @@ class TrackingEvaluator:
     Args:
       folder: results are written there in the toolkit's layout; None for nowhere.
       name: of the tracker, there.
+      kept: see `evaluate`.
     """
     matcher = MATCHERS[self.matcher](embed, **self.matcher_args)
     return self.evaluate(lambda frames, box: track(frames, box, matcher, self.protocol), folder,
-                         name)
+                         name, kept)
 
   def identity(self, folder: str | pathlib.Path | None = None, name: str = "identity") -> Report:
     """The baseline in which no object moves."""
     return self.evaluate(lambda frames, box: ((box, 0.0) for _ in frames), folder, name)
 
   def evaluate(self, tracker: Track, folder: str | pathlib.Path | None = None,
-               name: str = "tracker") -> Report:
-    """Evaluates any tracker: from frames and the first box to boxes and seconds."""
-    found = {}
-    for record in tqdm(self.records, unit="track", desc="track", leave=False,
-                       disable=None if self.progress else True):
+               name: str = "tracker", kept: Kept | None = None) -> Report:
+    """Evaluates any tracker: from frames and the first box to boxes and seconds.
+
+    Args:
+      kept: what an earlier call that was interrupted found, by id; gets the others added.
+    """
+    found, kept = {}, {} if kept is None else kept
+    for record in log.stage(self.records, name="track", unit="tracks", show=self.progress):
       with named(record):
-        found[record.id] = self._found(record, tracker)
+        if record.id not in kept:
+          kept[record.id] = self._tracked(record, tracker)
+        found[record.id] = self._found(record, **kept[record.id])
         if folder is not None:
           toolkit_files.write(folder, self.benchmark, name, record.id, found[record.id].boxes,
                               found[record.id].seconds)
     return Report(self.benchmark, found)
 
-  def _found(self, record: Any, tracker: Track) -> Found:
+  def _tracked(self, record: Any, tracker: Track) -> dict[str, np.ndarray]:
+    """Boxes as of `Found`, seconds, and the size [2] of a frame, height first."""
     truth, size = _boxes(record), None
 
     def frames():
@@ -179,12 +186,16 @@ class TrackingEvaluator:
     if len(tracked) != len(truth):
       raise ValueError(f"{len(tracked)} frames, but boxes for {len(truth)}")
     boxes, seconds = (np.array(column, np.float64) for column in zip(*tracked, strict=True))
-    boxes = toolkit_files.rounded(boxes + (1, 1, 0, 0))
-    truth = truth + (1, 1, 0, 0)
+    return {"boxes": toolkit_files.rounded(boxes + (1, 1, 0, 0)), "seconds": seconds,
+            "size": np.array(size[:2])}
+
+  def _found(self, record: Any, boxes: np.ndarray, seconds: np.ndarray, size: np.ndarray) -> Found:
+    truth = _boxes(record) + (1, 1, 0, 0)
     if self.benchmark == "otb":
       return Found(boxes, seconds, metrics.otb(truth, boxes))
+    height, width = size.tolist()
     cover = record.truth.get("cover")
-    return Found(boxes, seconds, metrics.got10k(truth, boxes, (size[1], size[0]), cover))
+    return Found(boxes, seconds, metrics.got10k(truth, boxes, (width, height), cover))
 
 
 def _numbers(score: Any) -> dict[str, float]:

@@ -118,9 +118,6 @@ def test_videos_that_cannot_be_read_are_left_out(some, tmp_path, capsys):
     assert [id_ for id_, _, _ in views] == ["v0", "v2"]
   assert set(views.bad.reasons) == {"bad"}
   assert capsys.readouterr().err.count("bad") == 1
-  none = made(type(some)("some", "test", [bad]), "clips")
-  with pytest.raises(ConfigError, match="no video of some test can be read"):
-    none.embedded(data.pixels, "features", 4)
 
 
 @pytest.mark.parametrize("kind, changes, words", [
@@ -142,38 +139,6 @@ def test_impossible_test_views(some, kind, changes, words):
 def test_a_set_without_labels_is_refused(some):
   with pytest.raises(ConfigError, match=r"evals\.x\.views: no video of some test has a label"):
     made(type(some)("some", "test", [some.records[1]]), "frames")
-
-
-def test_embedding_repeats_ids_and_labels_and_keeps_the_order(some):
-  calls = []
-
-  def embed(inputs):
-    (x,) = inputs.values()
-    calls.append((set(inputs), len(x)))
-    return {"features": x.mean((1, 2)), "other": np.arange(len(x))[:, None, None]}
-
-  rows, out = made(some, "frames").embedded(embed, "features", batch=2)
-  assert calls == [({"image"}, 4), ({"image"}, 2)]
-  assert rows.videos.tolist() == ["v0", "v0", "v2", "v2", "v3", "v3"]
-  assert rows.labels.tolist() == [1, 1, 0, 0, 1, 1]
-  np.testing.assert_array_equal(rows.features, np.concatenate(
-      [x for _, _, x in made(some, "frames")]).mean((1, 2)).astype(np.float32))
-  assert out["other"].ravel().tolist() == [0, 1, 2, 3, 0, 1]
-  with pytest.raises(ConfigError, match="gives features, other, but no 'video'"):
-    made(some, "frames").embedded(embed, "video", batch=2)
-
-
-def test_views_are_changed_before_they_are_embedded(some):
-  seen = []
-
-  def change(id_, views):
-    seen.append(id_)
-    return np.full_like(views, int(id_[1]))
-
-  rows, _ = made(some, "clips").embedded(
-      lambda inputs: {"video": inputs["clip"].mean((1, 2, 3))}, "video", 8, change)
-  assert seen == ["v0", "v2", "v3"]
-  np.testing.assert_array_equal(rows.features, np.repeat([0, 2, 3], 2)[:, None] * np.ones(3))
 
 
 def test_the_floor_has_mean_colours_of_cells():

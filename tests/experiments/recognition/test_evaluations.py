@@ -8,6 +8,7 @@ import pytest
 
 from experiments import cycle_contrast
 from experiments.recognition import data, evaluations
+from experiments.recognition.described import Described
 from experiments.workflows.recognition import Row
 from tests.convert import checkpoints
 from tests.data_pipelines.layouts import procedural as small
@@ -55,26 +56,41 @@ def test_a_part_is_read_and_described_once(cache):
   assert found["a"].datasets[1] is found["b"].datasets[1]
   assert found["a"].datasets[0] is found["c"].datasets[1]
   assert {r.text for r in found["a"].datasets[0].records} <= set(found["a"].datasets[0].classes)
-  calls, seen = [], {}
+  calls = []
 
   def embed(inputs):
     calls.append(len(inputs["clip"]))
     return data.pixels(inputs)
 
+  described = Described(embed, "video", 4)
   for evaluation in found.values():
-    result = evaluation.measure(Row(embed, None), "video", 4, seen)
+    result = evaluation.measure(None, described)
     assert set(next(iter(result.items.values()))) == {r.id for r in evaluation.datasets[1].records}
     assert not evaluation.bad
-  assert len(seen) == 2
   assert sum(calls) == 2 * sum(len(d.records) for d in found["a"].datasets)
   assert result.shown == {"linear": 100.0}  # of what it was fitted to
   train, test = found["a"].datasets
   assert found["a"].about == (
-      f"{len(test.records)} videos of procedural, eval, by {len(train.records)} of train, 2 clips "
-      f"of 4 frames of each; {len(test.classes)} classes")
+      f"{len(test.records)} videos of procedural, eval, 2 clips of 4 frames of each, by "
+      f"{len(train.records)} of train; {len(test.classes)} classes")
   ids = [r.id for r in test.records[:2]]
   pages = found["a"].thumbnails(ids)
   assert set(pages) == set(ids) and all(x.shape == (16, 16, 3) for x in pages.values())
+
+
+def test_training_videos_may_have_views_of_their_own(cache):
+  views = videos.views("clips", train_clips=1, train_crops=0)
+  found, _ = evaluations.make_all(config(cache, a=labelled("knn", ks=(1,)) | dict(views=views),
+                                         b=labelled("knn", ks=(1,))))
+  train, test = found["a"].datasets
+  assert found["a"].about == (
+      f"{len(test.records)} videos of procedural, eval, 2 clips of 4 frames of each, by "
+      f"{len(train.records)} of train, 1 clip of 4 frames of each; {len(test.classes)} classes")
+  described, calls = Described(lambda x: (calls.append(len(x["clip"])), data.pixels(x))[1],
+                               "video", 99), []
+  for name in "ab":
+    found[name].measure(None, described)
+  assert calls == [len(train.records), 2 * len(test.records), 2 * len(train.records)]
 
 
 def test_data_sets_without_a_folder_are_left_out(cache):
@@ -107,11 +123,11 @@ def gaussians(inputs):
 def test_what_is_made_worse_is_measured_beside(cache):
   found, _ = evaluations.make_all(config(cache, u=labelled(
       "uncertainty", corruptions=dict(noise=(0, 64), blur=(0, 3)))))
-  result = found["u"].measure(Row(gaussians, None), "video", 3, {})
+  result = found["u"].measure(None, Described(gaussians, "video", 3))
   assert result.shown["noise"] > 50 and result.shown["blur"] < -50  # variance of pixels
-  again = found["u"].measure(Row(gaussians, None), "video", 2, {})
+  again = found["u"].measure(None, Described(gaussians, "video", 2))
   np.testing.assert_equal(again.numbers, result.numbers)  # some may be NaN
-  plain = found["u"].measure(Row(data.pixels, None), "video", 3, {})
+  plain = found["u"].measure(None, Described(data.pixels, "video", 3))
   assert np.isnan(plain.shown["noise"]) and plain.shown["R@1"] == result.shown["R@1"]
   assert set(result.items) == {"R@1", "noise", "blur"} and len(result.items["R@1"]) == len(
       found["u"].datasets[1].records)
@@ -136,11 +152,11 @@ def test_tracking_by_maps(cache, tmp_path):
   found, _ = evaluations.make_all(followed(cache))
   tracks = found["tracks"]
   assert tracks.datasets[0].records and "a box that never moves has success" in tracks.about
-  result = tracks.measure(Row(None, dense), "features", 1, {}, tmp_path / "out")
+  result = tracks.measure(Row(None, dense), Described(None, "", 1), tmp_path / "out")
   assert set(result.items["success"]) == {r.id for r in tracks.datasets[0].records}
   assert 0 < result.shown["success"] <= 100 and any((tmp_path / "out").rglob("*.txt"))
   with pytest.raises(ConfigError, match=r"evals\.tracks: this model has no maps"):
-    tracks.measure(Row(None, None), "features", 1, {})
+    tracks.measure(Row(None, None), Described(None, "", 1))
 
 
 @pytest.mark.skipif(os.environ.get("VSSL_SLOW") != "1", reason="VSSL_SLOW=1 runs it")
@@ -155,7 +171,7 @@ def test_siamfcs_head_is_trained_on_the_training_part(cache, monkeypatch):
     return asked["trained"]
 
   monkeypatch.setattr(evaluations.tracking_head, "train_head", train_head)
-  result = tracks.measure(Row(None, dense), "features", 1, {})
+  result = tracks.measure(Row(None, dense), Described(None, "", 1))
   steps = max(1, len(tracks._train.records) // 4)
   assert asked["steps_per_epoch"] == steps and len(asked["trained"].loss) == steps
   assert asked["learning_rate"] == 0.05 and np.isfinite(asked["trained"].loss).all()
@@ -177,7 +193,7 @@ def test_vinces_recipe_reaches_the_training(cache, monkeypatch):
 
   monkeypatch.setattr(evaluations.tracking_head, "train_head", train_head)
   with pytest.raises(Stop):
-    tracks.measure(Row(None, dense), "features", 1, {})
+    tracks.measure(Row(None, dense), Described(None, "", 1))
   assert asked["steps_per_epoch"] == 3 and asked["drops"] == (1,)
   assert asked["batch"]["offset"].shape == (2, 2) and asked["batch"]["offset"].all()
 
@@ -191,7 +207,7 @@ def test_a_head_is_read_instead_of_trained(cache, tmp_path):
   found, skipped = evaluations.make_all(settings)
   assert not skipped
   row = Row(None, dense)
-  result = found["tracks"].measure(row, "features", 1, {})
+  result = found["tracks"].measure(row, Described(None, "", 1))
   ids = {r.id for r in found["tracks"].datasets[0].records}
   assert set(result.items["success"]) == ids
   # Which leaves the maps as they are.
@@ -203,7 +219,7 @@ def test_a_head_is_read_instead_of_trained(cache, tmp_path):
 
   # A row of other maps has no result, a model of other maps is refused.
   wide = lambda inputs: {"features": np.zeros((1, 8, 8, 7), np.float32)}  # noqa: E731
-  nothing = found["tracks"].measure(Row(None, wide), "features", 1, {})
+  nothing = found["tracks"].measure(Row(None, wide), Described(None, "", 1))
   assert set(nothing.shown) == set(result.shown) and np.isnan([*nothing.shown.values()]).all()
   evaluations.check_heads(found, lambda: 3)
   with pytest.raises(ConfigError, match=r"tracks\.head\.weights=.*epoch_50\.pth: the head is for "

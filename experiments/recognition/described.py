@@ -1,0 +1,163 @@
+"""What a model gives for views of videos, kept video by video.
+
+So evaluations share it, splits of a data set do too, and one that was interrupted goes on.
+"""
+
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.store import Store, StoreWriter
+from experiments import cli, origin
+from experiments.kept import Kept
+from experiments.recognition.data import Views
+from vssl_jax import log
+from vssl_jax.evaluators.labelled import Labelled
+from vssl_jax.types import ConfigError
+
+VERSION = 1  # raise it when what was stored would come out differently
+OUTPUTS = ("mean", "logvar", "logits")  # what evaluations ask for beside the features
+QUIET = 3.0  # seconds before progress is shown: small sets take less
+
+Change = Callable[[str, np.ndarray], np.ndarray]
+
+
+class Described:
+  """What one model gives for all views that it is asked for."""
+
+  def __init__(self, embed: Callable, key: str, batch: int, *,
+               scratch: pathlib.Path | None = None, about: Mapping | None = None):
+    """Args:
+      embed: a host function from `{"image"}` or `{"clip"}` to a dict of arrays [B, ...].
+      key: of them, which are the features.
+      batch: videos at a time.
+      scratch: a folder to keep it in, of the same model by `about`; None keeps it in memory.
+    """
+    self._embed, self._key, self._batch = embed, key, batch
+    self._scratch, self._about = scratch, dict(about or {})
+    self._memory: dict[str, _Memory] = {}
+
+  def of(self, views: Views, change: Change | None = None, how: Sequence = (),
+         ) -> tuple[Labelled, dict[str, np.ndarray]]:
+    """Features of all views of all readable videos, and those of `OUTPUTS` that there are.
+
+    Args:
+      change: from a video's id and views to what is embedded in their place; in memory that isn't
+        kept.
+      how: what it does, in JSON's types.
+
+    Returns:
+      rows, a video's views one after the other and videos in order; and the outputs, [N, D] each.
+
+    Raises:
+      ConfigError: no video can be read, or the model gives no such features.
+    """
+    group = origin.digest(VERSION, views.settings, self._about, how)
+    names = {record.id: origin.video_digest(record) for record in views.dataset.records}
+    if self._scratch:
+      kept = _Disk(self._scratch / group)
+    else:
+      kept = _Memory() if change else self._memory.setdefault(group, _Memory())
+    left = {id_ for id_, name in names.items() if name not in kept}
+    if left:
+      d = views.dataset
+      title = " ".join(map(str, (d.name, d.split, *how)))
+      rows = views.only(left) if len(left) < len(names) else views
+      shown = log.progress(rows, name=title, total=len(left), unit="videos", delay=QUIET)
+      try:
+        self._describe(shown, change, lambda id_, x, widths: kept.append(names[id_], x, widths))
+      finally:
+        kept.finish()
+    return _assemble(kept, views, names, self._key)
+
+  def kept(self, *what: Any) -> Kept | None:
+    """Where else what is found of this model, of `what` in JSON's types, is kept; None without."""
+    return self._scratch and Kept(self._scratch, self._about, *what)
+
+  def _describe(self, views: Iterable, change: Change | None, keep: Callable) -> None:
+    waiting = []
+
+    def flush():
+      ids, parts = zip(*waiting, strict=True)
+      out = self._embed({"image" if parts[0].ndim == 4 else "clip": np.concatenate(parts)})
+      if self._key not in out:
+        raise ConfigError(f"the model gives {', '.join(sorted(out))}, but no {self._key!r}")
+      columns = {name: out[name] for name in (self._key, *OUTPUTS) if name in out}
+      widths = {name: x.shape[1] for name, x in columns.items()}
+      rows = np.concatenate(list(columns.values()), axis=1, dtype=np.float32)
+      for id_, x in zip(ids, np.split(rows, np.cumsum([len(p) for p in parts])[:-1]), strict=True):
+        keep(id_, x, widths)
+      waiting.clear()
+
+    for id_, _, x in views:
+      cli.INTERRUPT.check()
+      waiting.append((id_, change(id_, x) if change else x))
+      if len(waiting) == self._batch:
+        flush()
+    if waiting:
+      flush()
+
+  def features(self) -> dict[str, np.ndarray]:
+    """Of all that is kept in memory: the features, for each kind of views."""
+    return {group: np.concatenate([x[:, :kept.widths[self._key]] for x in kept.values()])
+            for group, kept in self._memory.items() if kept}
+
+
+def _assemble(kept, views: Views, names: Mapping[str, str], key: str):
+  found = [record for record in views.dataset.records if names[record.id] in kept]
+  if not found:
+    raise ConfigError(f"no video of {views.dataset.name} {views.dataset.split} can be read")
+  counts = [len(kept[names[record.id]]) for record in found]
+  out = {name: np.empty((sum(counts), width), np.float32) for name, width in kept.widths.items()}
+  at, first = 0, np.cumsum([0, *kept.widths.values()])
+  for record, count in zip(found, counts, strict=True):
+    rows = kept[names[record.id]]
+    for x, column in zip(out.values(), first, strict=False):
+      x[at:at + count] = rows[:, column:column + x.shape[1]]
+    at += count
+  ids, labels = (np.repeat([getattr(record, a) for record in found], counts)
+                 for a in ("id", "label"))
+  return Labelled(out.pop(key), labels, ids), out
+
+
+class _Memory(dict):
+  """Name of a video -> [V, D], its views' outputs side by side, `widths` columns each."""
+
+  widths: Mapping[str, int]
+
+  def append(self, name: str, rows: np.ndarray, widths: Mapping[str, int]) -> None:
+    self[name], self.widths = rows, widths
+
+  def finish(self) -> None:
+    pass
+
+
+class _Disk:
+  """The same in a folder."""
+
+  def __init__(self, folder: pathlib.Path):
+    self._folder, self._writer = folder, None
+    self._store = Store(folder) if (folder / "store.json").is_file() else {}
+
+  @property
+  def widths(self) -> Mapping[str, int]:
+    return self._store.meta
+
+  def __contains__(self, name: str) -> bool:
+    return name in self._store
+
+  def __getitem__(self, name: str) -> np.ndarray:
+    return self._store[name]
+
+  def append(self, name: str, rows: np.ndarray, widths: Mapping[str, int]) -> None:
+    if self._writer is None:
+      self._writer = StoreWriter(self._folder, rows.shape[1], widths, setting="--workdir")
+    self._writer.append(name, rows)
+
+  def finish(self) -> None:
+    """Makes what was appended readable."""
+    if self._writer is not None:
+      self._writer.__exit__()
+      self._store = Store(self._folder)
