@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from data_pipelines.records import Record
 from data_pipelines.store import Store, StoreWriter
-from experiments import cli, inputs
+from experiments import cli, inputs, origin
 from experiments.retrieval import features
 from vssl_jax.evaluators.embedded import embed_videos
 from vssl_jax.types import ConfigError
