@@ -181,5 +181,10 @@ def check_equal(live: Reports, exported: Reports) -> str:
 
 
 def numbers(report: Reports) -> dict:
-  """A row of results.json."""
-  return {**report.numbers, "per_item": report.per_item}
+  """A row of results.json; of masks also what the official tool tells of each object."""
+  objects = {name: {item: {f"{measure}-{key.capitalize()}": 100 * value
+                           for measure, found in row.items()
+                           for key, value in found._asdict().items()}
+                    for item, row in r.table.items()}
+             for name, r in report.by_eval.items() if kind(r) == "segmentation"}
+  return {**report.numbers, "per_item": report.per_item, "per_object": objects}

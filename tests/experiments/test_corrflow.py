@@ -71,6 +71,10 @@ def test_the_table_holds_what_results_hold(run):
       values = found[row]["per_item"][name].values()
       assert len(values) >= 2
       np.testing.assert_allclose(found[row][name], np.mean(list(values)))
+    each = found[row]["per_object"]["masks"]
+    for name in ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay"):
+      np.testing.assert_allclose(found[row][f"{name}/masks"],
+                                 np.mean([values[name] for values in each.values()]))
   assert found[ROWS[2]] != found[ROWS[3]], "training changed nothing"
   assert "The exported model was evaluated as well: the same numbers" in text
   logged = [row for row in harness.metrics(workdir) if "eval/J&F-Mean/masks" in row]
