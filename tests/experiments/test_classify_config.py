@@ -11,6 +11,7 @@ from experiments import ablation, classify, config_file, tables
 from experiments.recognition import data, evaluations, measures
 from experiments.workflows import recognition
 from vssl_jax import parallel
+from vssl_jax.evaluators import linear
 from vssl_jax.evaluators.labelled import Labelled
 from vssl_jax.types import ConfigError
 
@@ -51,6 +52,16 @@ def test_sweeps_name_settings_that_exist():
     ("train1", "test1"), ("train2", "test2"), ("train3", "test3"), ("train1", "test1")]
   for name in ("method.args.frozen", "views.augment.jitter_p", "evals.top1.views.crops"):
     config_file.check_key(config, name, name)
+
+
+@pytest.mark.parametrize("preset, rate", [("ucf101", 0.25), ("kinetics_linear", 4.0), ("", 0.025)])
+def test_a_layer_alone_learns_at_the_rate_of_linear_evaluation(preset, rate):
+  table, = classify.sweep("start", preset)
+  config = ablation.change(classify.get_config(preset), table.rows["frozen"], "")
+  assert config.method.args.frozen and config.optim.learning_rate == pytest.approx(rate)
+  if preset == "ucf101":
+    recipe = linear.RECIPES["small_video"]
+    assert rate == recipe.lr * config.train.batch / recipe.batch
 
 
 def test_refusals_of_views():
