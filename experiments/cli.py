@@ -218,14 +218,23 @@ def claim(config, workdir: pathlib.Path, first: bool) -> contextlib.AbstractCont
                         "another --workdir, or leave it out to get a folder of its own")
   if not first:
     return contextlib.nullcontext()
-  make_folder(workdir, "--workdir")
+  return hold(workdir)
+
+
+def hold(folder: pathlib.Path) -> contextlib.AbstractContextManager:
+  """Makes a folder of a run, and keeps other processes out of it.
+
+  Raises:
+    ConfigError: it can't be written, or is in use.
+  """
+  make_folder(folder, "--workdir")
   try:
-    return lock.hold(workdir / ".lock", wait=False)
+    return lock.hold(folder / ".lock", wait=False)
   except BlockingIOError as e:
-    raise ConfigError(f"--workdir={workdir}: another process is at work here; wait for it, or "
+    raise ConfigError(f"--workdir={folder}: another process is at work here; wait for it, or "
                       "choose another --workdir") from e
   except OSError as e:
-    raise ConfigError(f"--workdir={workdir}: can't write here ({e.strerror.lower()}); choose "
+    raise ConfigError(f"--workdir={folder}: can't write here ({e.strerror.lower()}); choose "
                       "another --workdir") from e
 
 

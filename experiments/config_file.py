@@ -18,7 +18,8 @@ from vssl_jax.types import ConfigError
 ADD = "add it to the config file"  # what to do where a config lacks a key
 # Settings, of a config or of an entry of `evals`, that older versions lacked -> what they did.
 BEFORE = {"views.short": "hold", "head.weights": "", "head.radius": 16.0, "head.steps": 0,
-          "head.drops": (), "head.shift": 0.0, "head.zoom": 0.0}
+          "head.drops": (), "head.shift": 0.0, "head.zoom": 0.0, "views.train_clips": 0,
+          "views.train_crops": 0, "method.args.mean_of_log": False}
 
 
 def definitions(spec: str) -> dict:

@@ -10,7 +10,7 @@ import time
 
 import jax
 
-from experiments import cli, registry
+from experiments import cli, origin, registry
 from vssl_jax import parallel
 from vssl_jax import train as training
 from vssl_jax.checkpoint import Checkpoints
@@ -19,6 +19,7 @@ from vssl_jax.log import Log
 from vssl_jax.types import ConfigError
 
 SCRATCH = "unfinished"  # in the folder of an evaluation: from which it goes on
+PREDICTED = "predicted"  # there, until all of it is
 
 
 def load(config):
@@ -146,29 +147,44 @@ def evaluate(config, workdir: pathlib.Path, exported: str, elsewhere: bool = Fal
   workflow, model = load(config)
   name, row = _row(model, workdir, exported)
   task = (workflow.Evaluation if elsewhere else workflow.Task)(model, workdir)
-  folder, scratch = cli.evaluation_folder(config, workdir), None
-  if elsewhere and jax.process_count() == 1:  # may be long: what is found is kept
-    scratch = folder / SCRATCH
-    cli.make_folder(scratch, "--workdir")
   about = {"model": name, "file": model.exported_digest(pathlib.Path(exported)) if exported else ""}
-  reports = {name: task.report(row, scratch=scratch, about=about,
-                               folder=folder if elsewhere else None)}
+  if not elsewhere:
+    say(workflow.table(task, {name: task.report(row)}))
+    return
+  folder, scratch = cli.evaluation_folder(config, workdir), None
+  with cli.writing(folder), contextlib.ExitStack() as stack:
+    if jax.process_count() == 1:  # may be long: what is found is kept until all of it is
+      scratch = folder / SCRATCH / origin.digest(about)
+      stack.enter_context(cli.hold(scratch))
+    predicted = scratch / PREDICTED if scratch else folder
+    reports = {name: task.report(row, scratch=scratch, about=about, folder=predicted)}
+    _write(config, workdir, workflow, task, reports, {name: row}, folder, predicted)
+    if scratch:
+      shutil.rmtree(scratch, ignore_errors=True)
+      with contextlib.suppress(OSError):  # another model's evaluation may be unfinished
+        scratch.parent.rmdir()
+
+
+def _write(config, workdir: pathlib.Path, workflow, task, reports, rows, folder: pathlib.Path,
+           predicted: pathlib.Path) -> None:
+  """Prints and writes what an evaluation on another data set found."""
   text = workflow.table(task, reports)
   say(text)
-  if not elsewhere:
+  pages, skipped = workflow.figures(task, reports, rows) if task.drawn else ({}, [])
+  if jax.process_index() > 0:
     return
-  pages, skipped = workflow.figures(task, reports, {name: row}) if task.drawn else ({}, [])
-  if jax.process_index() == 0:
-    with cli.writing(folder):
-      cli.make_folder(folder, "--workdir")
-      for page, drawn in pages.items():
-        figures.save(drawn, folder / page)
-      written = [*(folder / page for page in pages), *workflow.files(task, reports, folder),
-                 folder / "results.json"]
-      save(written[-1], workflow, text, reports, data=config.data.to_dict(), missing=task.missing,
-           trained=json.loads((workdir / "config.json").read_text()))
-    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
-    print("\n".join(["\nWritten:", *(f"  {p}" for p in written), *skipped]))
+  cli.make_folder(folder, "--workdir")
+  if predicted != folder and predicted.is_dir():
+    for made in predicted.iterdir():  # in place of what another model predicted
+      shutil.rmtree(folder / made.name, ignore_errors=True)
+      os.replace(made, folder / made.name)
+  for page, drawn in pages.items():
+    figures.save(drawn, folder / page)
+  written = [*(folder / page for page in pages), *workflow.files(task, reports, folder),
+             folder / "results.json"]
+  save(written[-1], workflow, text, reports, data=config.data.to_dict(), missing=task.missing,
+       trained=json.loads((workdir / "config.json").read_text()))
+  print("\n".join(["\nWritten:", *(f"  {p}" for p in written), *skipped]))
 
 
 def evaluate_own(config, workdir: pathlib.Path, exported: str, source: str, first: str,

@@ -61,19 +61,26 @@ def file_digest(path: str) -> str:
 
 
 def video_digest(video: Record) -> str:
-  """A hash of what a video shows: its files as they are now, the part, the edit."""
+  """A hash of what a video shows: its file as it is now, the part, the edit.
+
+  Of pictures it is their number, the first and the last, and how many there are a second.
+  """
   strength = [video.edit_strength] if video.edit_strength else []  # what was stored before has none
-  frames = video.frames and [len(video.frames), _state(video.frames[0]), _state(video.frames[-1])]
-  shown = frames or _state(video.video)
+  pictures = video.frames and [len(video.frames), video.fps, state(video.frames[0]),
+                               state(video.frames[-1])]
+  shown = pictures or state(video.video)
   return digest(shown, video.start, video.end, video.edit_seed, *strength)
 
 
-def _state(source: str | bytes) -> list:
+def state(source: str | bytes) -> list:
+  """A file as it is now, or content by its hash; "" for none."""
   if isinstance(source, bytes):
     return [hashlib.sha256(source).hexdigest()]
+  if not source:
+    return []
   if shards.is_address(source):
     shard, _, row = source.rpartition("#")
-    return [*_state(shard), row]
+    return [*state(shard), row]
   path = os.path.abspath(source)
   try:
     stat = os.stat(path)

@@ -107,6 +107,13 @@ def uncertainty(train: str, test: str, *, corruptions=None, **kwargs) -> dict:
       corruptions=known if corruptions is None else corruptions))
 
 
+def probe(recipe: str, classes: int, rates: tuple[float, ...] = ()) -> dict:
+  """Arguments of a linear classifier; `changes` that are None leave the recipe as it is."""
+  changes = {key: config_dict.placeholder(kind) for key, kind in dict(
+      lr=float, batch=int, epochs=int, weight_decay=float, dropout=float).items()}
+  return dict(recipe=recipe, changes=changes, rates=rates, classes=classes)
+
+
 def embedded(c: ml_collections.ConfigDict) -> None:
   """Rendered videos of ten motions; a demonstration that runs anywhere in minutes.
 
@@ -120,7 +127,7 @@ def embedded(c: ml_collections.ConfigDict) -> None:
                          noise_p=0.4)
   c.method.args.update(backbone="r3d_18", width=8, dim=64)
   c.optim.update(optimiser="adam", learning_rate=1e-3, warmup=20)
-  c.train.update(steps=500, batch=32, checkpoint_every=100)
+  c.train.update(steps=500, batch=32, eval_every=200, checkpoint_every=100)
   c.embed.batch = 64
   views = dict(clips=5, frames=8, stride=2, fps=0.0, size=32, short_side=32)
   c.evals.motion = uncertainty("unlabelled", "eval", views=views, corruptions=dict(
@@ -192,7 +199,7 @@ def _small(c, classes: int) -> None:
   for split in (1, 2, 3):
     c.evals[f"linear{split}"] = labelled(
         "linear", f"train{split}", f"test{split}", views=dict(crops=3),
-        args=dict(recipe="small_video", classes=classes))
+        args=probe("small_video", classes, rates=(0.1, 1.0, 5.0, 10.0)))
 
 
 def kinetics400(c: ml_collections.ConfigDict) -> None:
@@ -205,7 +212,7 @@ def kinetics400(c: ml_collections.ConfigDict) -> None:
   c.data.update(name="kinetics400", root=config_dict.placeholder(str), allow_missing=True)
   views = dict(crops=3, train_clips=3, train_crops=1)
   c.evals.linear = labelled("linear", "train", "val", views=views,
-                            args=dict(recipe="kinetics", classes=400))
+                            args=probe("kinetics", 400))
 
 
 def sweep(name: str = "", preset: str = ""):

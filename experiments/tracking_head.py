@@ -84,6 +84,24 @@ def train_head(method: Method, features: Features, pairs: Iterable[Mapping[str, 
                                                  for k in ("loss", "centred")))
 
 
+def flat(params: PyTree) -> dict[str, np.ndarray]:
+  """Nested dicts as one, keys joined by "/"."""
+  return {"/".join(key.key for key in keys): np.asarray(x)
+          for keys, x in jax.tree_util.tree_flatten_with_path(params)[0]}
+
+
+def nested(params: Mapping[str, np.ndarray]) -> PyTree:
+  """What `flat` was given."""
+  tree: dict = {}
+  for name, x in params.items():
+    *groups, last = name.split("/")
+    node = tree
+    for group in groups:
+      node = node.setdefault(group, {})
+    node[last] = x
+  return tree
+
+
 def load(path: str, key: str):
   """A head that others have trained, as `convert.siamfc` reads it.
 

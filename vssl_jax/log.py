@@ -14,6 +14,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
+PATIENCE = 3.0  # seconds before the progress of a part is shown: small sets take less
+UP = "\x1b[A"  # moves a terminal's cursor to the line above
+
 
 def progress(items: Iterable | None = None, *, name: str, total: int | None = None, unit: str = "",
              initial: int = 0, show: bool = True, delay: float = 0.0, leave: bool = True):
@@ -36,15 +39,16 @@ def progress(items: Iterable | None = None, *, name: str, total: int | None = No
 
 def stage(items: Iterable | None = None, **options):
   """`progress` of a part of an evaluation: after some seconds, and gone at the end."""
-  return progress(items, **{"delay": 3.0, "leave": False} | options)
+  return progress(items, delay=PATIENCE, leave=False, **options)
 
 
 class _Lines:
   """A stream on stderr on which a bar's next state stands below the one before, not over it."""
 
   def write(self, text: str) -> None:
-    if text.strip():
-      sys.stderr.write(text.strip("\r\n ") + "\n")
+    text = text.replace(UP, "").strip("\r\n ")  # of a bar within another one
+    if text:
+      sys.stderr.write(text + "\n")
 
   def flush(self) -> None:
     sys.stderr.flush()

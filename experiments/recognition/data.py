@@ -10,7 +10,7 @@ from data_pipelines import clips, sample
 from data_pipelines.augment import recipes
 from data_pipelines.frames import BadVideos
 from data_pipelines.records import Dataset
-from experiments import registry
+from experiments import origin, registry
 from vssl_jax import log
 from vssl_jax.types import ConfigError
 
@@ -150,6 +150,9 @@ class Views:
                         "itself by")
     known = [record for record in dataset.records if record.label >= 0] if by_label else [
         dataclasses.replace(record, label=i) for i, record in enumerate(dataset.records)]
+    if len({record.id for record in known}) < len(known):
+      raise ConfigError(f"{key}: an id occurs twice among the videos of {dataset.name} "
+                        f"{dataset.split}")
     if not known:
       raise NoLabels(f"{key}: no video of {dataset.name} {dataset.split} has a label")
     self.skipped, self.bad = len(dataset.records) - len(known), BadVideos(log.write)
@@ -165,6 +168,11 @@ class Views:
     self._image = image
     self.settings = {key: value for key, value in config.to_dict().items()
                      if not key.startswith("train_")} | {"image": image}
+
+  @functools.cached_property
+  def digests(self) -> dict[str, str]:
+    """Id -> what the video shows, as of `origin.video_digest`."""
+    return {record.id: origin.video_digest(record) for record in self.dataset.records}
 
   def __iter__(self) -> Iterator[tuple[str, int, np.ndarray]]:
     """id, label and views, uint8 [V, H, W, 3] or [V, T, H, W, 3], of each readable video."""
@@ -191,6 +199,8 @@ class Views:
     for x in clips.in_order(dataclasses.replace(self.dataset, records=some), self._read):
       if x["ok"]:
         yield self._row(x)
+      else:
+        self.bad.add(x)
 
   def _row(self, x) -> tuple[str, int, np.ndarray]:
     frames = x["found"]["frames"]  # [V, T, H, W, 3], or with crops [V, crops, T, H, W, 3]

@@ -4,14 +4,13 @@ So evaluations share it, splits of a data set do too, and one that was interrupt
 """
 
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from data_pipelines.store import Store, StoreWriter
 from experiments import cli, origin
-from experiments.kept import Kept
 from experiments.recognition.data import Views
 from vssl_jax import log
 from vssl_jax.evaluators.labelled import Labelled
@@ -19,62 +18,74 @@ from vssl_jax.types import ConfigError
 
 VERSION = 1  # raise it when what was stored would come out differently
 OUTPUTS = ("mean", "logvar", "logits")  # what evaluations ask for beside the features
-QUIET = 3.0  # seconds before progress is shown: small sets take less
 
-Change = Callable[[str, np.ndarray], np.ndarray]
+
+class Change(NamedTuple):
+  """What is done to views before they are embedded.
+
+  Attributes:
+    name: of it, in JSON's types.
+    apply: from a video's id and views to what is embedded in their place.
+  """
+
+  name: tuple
+  apply: Callable[[str, np.ndarray], np.ndarray]
 
 
 class Described:
-  """What one model gives for all views that it is asked for."""
+  """What one model gives for all views that it is asked for.
+
+  Attributes:
+    scratch, about: see `__init__`.
+  """
 
   def __init__(self, embed: Callable, key: str, batch: int, *,
-               scratch: pathlib.Path | None = None, about: Mapping | None = None):
+               scratch: pathlib.Path | None = None, about: Any = None):
     """Args:
-      embed: a host function from `{"image"}` or `{"clip"}` to a dict of arrays [B, ...].
+      embed: a host function from `{"image"}` or `{"clip"}` to a dict of arrays.
       key: of them, which are the features.
       batch: videos at a time.
       scratch: a folder to keep it in, of the same model by `about`; None keeps it in memory.
     """
     self._embed, self._key, self._batch = embed, key, batch
-    self._scratch, self._about = scratch, dict(about or {})
+    self.scratch, self.about = scratch, about
     self._memory: dict[str, _Memory] = {}
 
-  def of(self, views: Views, change: Change | None = None, how: Sequence = (),
+  def of(self, views: Views, change: Change | None = None,
          ) -> tuple[Labelled, dict[str, np.ndarray]]:
     """Features of all views of all readable videos, and those of `OUTPUTS` that there are.
 
     Args:
-      change: from a video's id and views to what is embedded in their place; in memory that isn't
-        kept.
-      how: what it does, in JSON's types.
+      change: in memory what is changed isn't kept.
 
     Returns:
       rows, a video's views one after the other and videos in order; and the outputs, [N, D] each.
 
     Raises:
       ConfigError: no video can be read, or the model gives no such features.
+      FloatingPointError: it gives numbers that aren't finite.
     """
-    group = origin.digest(VERSION, views.settings, self._about, how)
-    names = {record.id: origin.video_digest(record) for record in views.dataset.records}
-    if self._scratch:
-      kept = _Disk(self._scratch / group)
+    how, names = change.name if change else (), views.digests
+    group = origin.digest(VERSION, views.settings, self.about, how)
+    if self.scratch:
+      kept = _Disk(self.scratch / group)
     else:
       kept = _Memory() if change else self._memory.setdefault(group, _Memory())
     left = {id_ for id_, name in names.items() if name not in kept}
     if left:
       d = views.dataset
-      title = " ".join(map(str, (d.name, d.split, *how)))
-      rows = views.only(left) if len(left) < len(names) else views
-      shown = log.progress(rows, name=title, total=len(left), unit="videos", delay=QUIET)
+      shown = log.stage(views.only(left) if len(left) < len(names) else views, total=len(left),
+                        name=" ".join(map(str, (d.name, d.split, *how))), unit="videos")
       try:
         self._describe(shown, change, lambda id_, x, widths: kept.append(names[id_], x, widths))
       finally:
         kept.finish()
-    return _assemble(kept, views, names, self._key)
+    return _assemble(kept, views, self._key)
 
-  def kept(self, *what: Any) -> Kept | None:
-    """Where else what is found of this model, of `what` in JSON's types, is kept; None without."""
-    return self._scratch and Kept(self._scratch, self._about, *what)
+  def features(self) -> dict[str, list[np.ndarray]]:
+    """Of all that is kept in memory: each video's features, for each kind of views."""
+    return {group: [x[:, :kept.widths[self._key]] for x in kept.values()]
+            for group, kept in self._memory.items()}
 
   def _describe(self, views: Iterable, change: Change | None, keep: Callable) -> None:
     waiting = []
@@ -88,24 +99,22 @@ class Described:
       widths = {name: x.shape[1] for name, x in columns.items()}
       rows = np.concatenate(list(columns.values()), axis=1, dtype=np.float32)
       for id_, x in zip(ids, np.split(rows, np.cumsum([len(p) for p in parts])[:-1]), strict=True):
+        if not np.isfinite(x).all():
+          raise FloatingPointError(f"what the model gives for {id_} isn't finite")
         keep(id_, x, widths)
       waiting.clear()
 
     for id_, _, x in views:
       cli.INTERRUPT.check()
-      waiting.append((id_, change(id_, x) if change else x))
+      waiting.append((id_, change.apply(id_, x) if change else x))
       if len(waiting) == self._batch:
         flush()
     if waiting:
       flush()
 
-  def features(self) -> dict[str, np.ndarray]:
-    """Of all that is kept in memory: the features, for each kind of views."""
-    return {group: np.concatenate([x[:, :kept.widths[self._key]] for x in kept.values()])
-            for group, kept in self._memory.items() if kept}
 
-
-def _assemble(kept, views: Views, names: Mapping[str, str], key: str):
+def _assemble(kept, views: Views, key: str) -> tuple[Labelled, dict[str, np.ndarray]]:
+  names = views.digests
   found = [record for record in views.dataset.records if names[record.id] in kept]
   if not found:
     raise ConfigError(f"no video of {views.dataset.name} {views.dataset.split} can be read")
@@ -114,7 +123,7 @@ def _assemble(kept, views: Views, names: Mapping[str, str], key: str):
   at, first = 0, np.cumsum([0, *kept.widths.values()])
   for record, count in zip(found, counts, strict=True):
     rows = kept[names[record.id]]
-    for x, column in zip(out.values(), first, strict=False):
+    for x, column in zip(out.values(), first[:-1], strict=True):
       x[at:at + count] = rows[:, column:column + x.shape[1]]
     at += count
   ids, labels = (np.repeat([getattr(record, a) for record in found], counts)

@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from flax import traverse_util
 
 from data_pipelines import clips, tracks
 from data_pipelines.augment import corruption
 from data_pipelines.errors import DataError
 from data_pipelines.records import Dataset
 from data_pipelines.tracking_pairs import Pairs
-from experiments import datasets, kept, origin, registry, tracking_head
+from experiments import datasets, origin, registry, tracking_head, unfinished
 from experiments.recognition import data, measures
-from experiments.recognition.described import Described
+from experiments.recognition.described import Change, Described
 from experiments.recognition.measures import Result
+from experiments.unfinished import Unfinished
 from vssl_jax.methods import siamfc
 from vssl_jax.models import siamfc as models
 from vssl_jax.types import ConfigError
@@ -71,10 +71,13 @@ def _without_folder(settings) -> bool:
   return settings.name not in ("", "procedural") and not settings.root
 
 
-def _views(settings, part: str):
+def _views(settings, part: str, key: str = ""):
   """The views of a part; `train_clips` and `train_crops`, where not 0, are the training part's."""
   views = settings.views
-  own = {name: views.get(f"train_{name}") for name in ("clips", "crops")}
+  own = {name: views.get(f"train_{name}", 0) for name in ("clips", "crops")}
+  for name, number in own.items():
+    if number < 0:
+      raise ConfigError(f"{key}.views.train_{name}={number} should be at least 0")
   if part != "train" or not any(own.values()):
     return views
   return type(views)(views.to_dict() | {name: n for name, n in own.items() if n})
@@ -96,7 +99,7 @@ class LabelledVideos:
     of = {k: v for k, v in settings.data.to_dict().items() if k not in ("train", "test")}
     self._views = {}
     for part in self.parts:
-      split, views = settings.data[part], _views(settings, part)
+      split, views = settings.data[part], _views(settings, part, key)
       name = json.dumps([of, views.to_dict(), split, self.by_label], sort_keys=True, default=str)
       if name not in shared:
         found = datasets.load(settings.data, f"{key}.data", config.data, split)
@@ -198,19 +201,19 @@ class Uncertainty(LabelledVideos):
     if "logvar" in test[1]:
       views = self._views["test"]
       worse = {kind: {float(s): measures.distributions(described.of(
-          views, _corruption(kind, s), (kind, s)) if s else test) for s in strengths}
+          views, _corruption(kind, s)) if s else test) for s in strengths}
                for kind, strengths in args.get("corruptions", {}).items()}
     return measures.by_uncertainty(measures.distributions(train), measures.distributions(test),
                                    list(dict.fromkeys(test[0].videos.tolist())), worse, args)
 
 
-def _corruption(kind: str, strength: float):
+def _corruption(kind: str, strength: float) -> Change:
   """Makes the views of a video worse, by the same noise whenever it is asked for."""
   def worse(id_: str, views: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng([zlib.crc32(id_.encode()), 5])
     flat = views.reshape(-1, *views.shape[-3:])
     return corruption.corrupt(flat, kind, strength, rng).reshape(views.shape)
-  return worse
+  return Change((kind, strength), worse)
 
 
 class Tracking:
@@ -260,30 +263,36 @@ class Tracking:
       raise ConfigError(f"{self._key}: this model has no maps to track by; leave it out of evals")
     if self._read and _channels(row.dense) not in self.reads.values():
       return measures.no_tracks(self._settings.args.benchmark)
-    head = self._settings.head.get("weights")
-    about = (self._key, self._settings.to_dict(), self._config.seed,
-             origin.file_digest(head) if head else "")
     embed = row.dense if self._method is None else tracking_head.embed(
-        self._method, self._params(row.dense, described, about), row.dense)
-    known = described.kept(*about, kept.state(self.datasets[0]))
-    return measures.of_tracks(self._tracker.report(embed, folder, kept=known))
+        self._method, self._params(row.dense, described), row.dense)
+    kept = self._unfinished(described, self.datasets[0])
+    return measures.of_tracks(self._tracker.report(embed, folder, kept=kept))
 
-  def _params(self, features, described: Described, about: tuple):
+  def _unfinished(self, described: Described, of: Dataset) -> Unfinished | None:
+    """What an interrupted evaluation of the same model has found of a data set."""
+    if described.scratch is None:
+      return None
+    weights = self._settings.head.get("weights")
+    return Unfinished(described.scratch, described.about, self._settings.to_dict(),
+                      self._config.seed, weights and origin.file_digest(weights),
+                      unfinished.state(of))
+
+  def _params(self, features, described: Described):
     """Those of SiamFC's head: read, trained on the tracks of the training part, or kept of that."""
     head, method, seed = self._settings.head, self._method, self._config.seed
     if self._read:
       return self._read.params
-    known = described.kept(*about, kept.state(self._train))
-    if known is not None and HEAD in known:
-      return traverse_util.unflatten_dict(known[HEAD], sep="/")
+    kept = self._unfinished(described, self._train)
+    if kept and (known := kept.get(HEAD)):
+      return tracking_head.nested(known)
     examples = clips.training(self._train, Pairs(shift=head.shift, zoom=head.zoom), seed=seed,
                               times=head.pairs)
     trained = tracking_head.train_head(
         method, features, clips.batches(examples, batch=head.batch), epochs=head.epochs,
         steps_per_epoch=head.steps or max(1, head.pairs * len(self._train.records) // head.batch),
         learning_rate=head.learning_rate, final=head.final, drops=head.drops, seed=seed)
-    if known is not None:
-      known[HEAD] = traverse_util.flatten_dict(trained.params, sep="/")
+    if kept:
+      kept[HEAD] = tracking_head.flat(trained.params)
     return trained.params
 
 

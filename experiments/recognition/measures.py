@@ -1,7 +1,7 @@
 """The evaluations of a representation, each with what it shows in a table.
 
 An evaluation of labelled videos is a function `(train, test, key, args) -> Result`, where train and
-test are what `data.Views.embedded` gives.
+test are what `Described.of` gives.
 """
 
 import dataclasses
@@ -178,7 +178,7 @@ LABELLED = {"knn": by_votes, "linear": by_probe("linear"), "logistic": by_probe(
 
 
 def distributions(part) -> uncertainty.Row:
-  """Labelled videos, each the mixture of its views, of what `data.Views.embedded` gives."""
+  """Labelled videos, each the mixture of its views, of what `Described.of` gives."""
   rows, out = part
   first = np.flatnonzero(np.r_[True, rows.videos[1:] != rows.videos[:-1]])
   found = {"video": rows.features.reshape(len(first), -1, rows.features.shape[1]).mean(1)}

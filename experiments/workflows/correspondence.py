@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines import sequences
 from data_pipelines.errors import DataError
-from experiments import cli, clip_runs, datasets, inputs, kept, registry
+from experiments import cli, clip_runs, datasets, inputs, registry, unfinished
 from experiments.correspondence import data, own_video, protocols
 from experiments.correspondence import extract as extraction
 from experiments.correspondence.results import Reports, check_equal, figures, files, numbers, table
@@ -184,11 +184,11 @@ class Evaluation:
     found = {}
     for name, evaluator in self.evaluators.items():
       place = folder / name if folder and jax.process_index() == 0 else None
-      known = scratch and kept.Kept(scratch, about, name, self.config.evals[name].to_dict(),
-                                    kept.state(self.datasets[name]))
+      kept = scratch and unfinished.Unfinished(scratch, about, self.config.evals[name].to_dict(),
+                                               unfinished.state(self.datasets[name]))
       try:
         found[name] = evaluator.identity(place) if row is None else evaluator.report(
-            row, place, known)
+            row, place, kept)
       except ValueError as e:  # names the sequence and the frame
         raise DataError(f"evals.{name}: {e}") from e
     return Reports(found)

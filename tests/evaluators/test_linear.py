@@ -81,6 +81,32 @@ def test_best_and_last():
   assert [row["epoch"] for row in report.history] == [3, 4]
 
 
+def test_a_rate_is_chosen_by_training_videos_alone():
+  train, rates = made(120, noise=0.5), (1e-7, 1e38, 0.5, 1e-6)
+  report = probe(train, made(20, seed=1), rates=rates).report()
+  assert report.chosen == report.numbers["chosen/lr"] == 0.5
+  want = probe(train, made(20, seed=1), {"lr": 0.5}).report()
+  np.testing.assert_array_equal(report.weight, want.weight)  # of all training videos
+  assert want.chosen is None and "chosen/lr" not in want.numbers
+  assert report.history == want.history
+  wrong = made(20, seed=1)
+  wrong = dataclasses.replace(wrong, labels=(wrong.labels + 1) % 3)
+  assert probe(train, wrong, rates=rates).report().chosen == 0.5
+  unknown = dataclasses.replace(train, videos=None)
+  assert probe(unknown, made(20, seed=1), rates=rates).report().chosen == 0.5
+  with pytest.raises(ValueError, match="the probe diverged in epoch 0 at the learning rate 2e"):
+    probe(train, made(20, seed=1), rates=(1e38, 2e38)).report()
+  with pytest.raises(ConfigError, match="a video is held out, and there is no other"):
+    probe(made(2), made(4), rates=(1.0,)).report()
+
+
+def test_a_video_is_held_out_as_a_whole():
+  part, held = linear._parts(made(40), 0)
+  assert len(held) == 8 and len(part) == 32
+  assert not set(part.videos) & set(held.videos)
+  assert set(held.videos) != set(linear._parts(made(40), 1)[1].videos)
+
+
 def test_the_seed_decides():
   def weight(seed, dropout=0.5):
     return probe(made(20), made(6), {"dropout": dropout}, seed=seed).report().weight
@@ -130,10 +156,12 @@ def test_recipes(recipe, epoch, lr):
     ({"recipe": "imagnet"}, "there are imagenet"), ({"changes": {"rate": 1}}, "no 'rate'"),
     ({"changes": {"lr": 0}}, "lr"), ({"changes": {"warmup": 100}}, "warmup"),
     ({"changes": {"dropout": 1.0}}, "dropout"), ({"every": 0}, "every"), ({"top": (0,)}, "top"),
-    ({"stream": True}, "stream=True")])
+    ({"stream": True}, "stream=True"), ({"rates": (1.0, 0.0)}, "rates"),
+    ({"rates": (1.0, 1.0)}, "rates"),
+    ({"stream": True, "rates": (1.0,), "classes": 3, "train": lambda epoch: ()}, "rates")])
 def test_impossible_settings(kwargs, words):
   with pytest.raises(ConfigError, match=words):
-    linear.make(made(4), made(4), **kwargs)
+    linear.make(**{"train": made(4), "test": made(4)} | kwargs)
 
 
 def test_what_does_not_fit_together():

@@ -8,17 +8,20 @@ import shutil
 import signal
 
 import jax.export
+import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
 
 from data_pipelines import pictures
 from data_pipelines.decode import open_video
+from experiments import modes
 from tests.convert import checkpoints
 from tests.data_pipelines.layouts import davis as davis_layout
 from tests.data_pipelines.layouts import jhmdb as jhmdb_layout
 from tests.experiments import harness
 from vssl_jax.convert import corrflow as convert
+from vssl_jax.evaluators import dense
 from vssl_jax.models.corrflow import Encoder, random_variables
 
 CONFIG = "experiments/corrflow.py"
@@ -135,31 +138,47 @@ def test_a_stopped_run_continues_to_the_same_bits(run, cache, tmp_path):
   harness.assert_same_run(run[0], tmp_path / "run")
 
 
-def test_an_interrupted_evaluation_goes_on(run, cache, server, tmp_path):
-  """On the run's own data set, as on another one."""
+def test_an_evaluation_as_of_another_data_set(run, cache, server, tmp_path):
+  """On the run's own: the same numbers, and nothing that is unfinished is left."""
   workdir = shutil.copytree(run[0], tmp_path / "run")
   data = {k: v for k, v in TINY.items() if k.startswith("data.")} | {"data.cache_dir": cache}
   argv = ["--mode=eval", f"--workdir={workdir}", f"--config={CONFIG}", *harness.settings(
       data | {"evals.points.args.size": 48, "evals.masks.args.protocol": "later"})]
-
-  def found():
-    return sorted(workdir.glob("evaluations/*/unfinished/*/*.npz"))
-
-  process = server.start(*argv)
-  assert process.until(found)
-  process.popen.send_signal(signal.SIGINT)
-  stopped = process.wait(60)
-  assert "stopped; the same command continues from here" in stopped.err, stopped.err
-  before = {path: path.stat().st_mtime_ns for path in found()}
-  assert before
-  process = server.start(*argv)
-  assert process.until(lambda: len(found()) > len(before))
-  assert {path: path.stat().st_mtime_ns for path in before} == before
-  result = process.wait(60)
+  result = server.run(*argv)
   assert result.status == 0, result.err
   assert cells(result.out, "trained CorrFlow, step 12") == cells(run[1], "trained CorrFlow")
   folder, = (workdir / "evaluations").iterdir()
-  assert (folder / "results.json").is_file() and not (folder / "unfinished").exists()
+  assert {p.name for p in folder.iterdir()} == {
+      f"{name}{end}" for name in ("masks", "points", "steady") for end in ("", ".png")} | {
+          "results.json"}
+  for name in ("masks", "points"):
+    mine, theirs = ({p.relative_to(top / name): p.read_bytes() for p in (top / name).rglob("*.*")}
+                    for top in (folder, run[0]))
+    assert mine == theirs and mine
+
+
+def test_an_interrupted_evaluation_goes_on(run, tmp_path):
+  config = ml_collections.ConfigDict(json.loads((run[0] / "config.json").read_text()))
+  workflow, model = modes.load(config)
+  task = workflow.Evaluation(model, run[0])
+  embed, frames = dense.lab_blocks(model.stride), []
+
+  def until(number):
+    def row(inputs):
+      frames.append(1)
+      if len(frames) == number:
+        raise KeyboardInterrupt
+      return embed(inputs)
+    return row
+
+  whole = task.report(until(0)).numbers
+  count = len(frames)
+  frames.clear()
+  with pytest.raises(KeyboardInterrupt):  # among the points, when all masks are done
+    task.report(until(count // 2), scratch=tmp_path, about="a model")
+  frames.clear()
+  assert task.report(until(0), scratch=tmp_path, about="a model").numbers == whole
+  assert count // 2 < len(frames) < 0.75 * count
 
 
 def test_masks_through_a_video_of_ones_own(run, cache, server, tmp_path):

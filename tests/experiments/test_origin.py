@@ -21,13 +21,14 @@ def test_a_video_is_known_by_file_part_and_edit(tmp_path):
   assert origin.video_digest(video) not in digests
 
 
-def test_pictures_are_known_by_their_number_and_their_first_and_last(tmp_path):
+def test_pictures_are_known_by_number_and_rate_and_the_first_and_last(tmp_path):
   paths = [tmp_path / f"{i}.png" for i in range(3)]
   for i, path in enumerate(paths):
     path.write_bytes(bytes(i))
   names = tuple(map(str, paths))
   found = {origin.video_digest(Record("v", frames=f)) for f in (
       names, names[:2], names[:1], names[1:], (b"a", b"b"), (b"a", b"c"), (b"a",))}
-  assert len(found) == 7
+  found.add(origin.video_digest(Record("v", frames=names, fps=30.0)))
+  assert len(found) == 8
   paths[-1].write_bytes(b"other")
   assert origin.video_digest(Record("v", frames=names)) not in found

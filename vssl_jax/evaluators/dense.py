@@ -1,15 +1,24 @@
 """Features of single frames for propagation, and the floor that needs no learning."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
 from vssl_jax.evaluators.propagation import pad
 
 Embed = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
-Kept = MutableMapping[str, Mapping[str, np.ndarray]]  # id of a record -> what was found of it
+
+
+class Kept(Protocol):
+  """What an evaluation that was interrupted has found: a dict, or files. Id -> arrays by name."""
+
+  def get(self, name: str) -> Mapping[str, np.ndarray] | None:
+    """None for what isn't there."""
+
+  def __setitem__(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Keeps what was found."""
 
 
 @contextlib.contextmanager

@@ -137,12 +137,13 @@ class KeypointEvaluator:
     predicted, videos, kept = {}, {}, {} if kept is None else kept
     for record in log.stage(self.records, name="propagate", unit="videos", show=self.progress):
       with named(record):
-        known = record.id in kept
-        predicted[record.id] = kept[record.id]["points"] if known else predict(record)
+        known = kept.get(record.id)
+        predicted[record.id] = predict(record) if known is None else known["points"]
         videos[record.id] = metrics.distances(_points(record), predicted[record.id])
       if folder is not None:
         write(pathlib.Path(folder) / f"{record.id}.csv", predicted[record.id])
-      kept[record.id] = {"points": predicted[record.id]}
+      if known is None:
+        kept[record.id] = {"points": predicted[record.id]}
     return Report(predicted, videos, self.thresholds)
 
   def _predict(self, record: Any, embed: Embed) -> np.ndarray:

@@ -77,36 +77,42 @@ class Report:
     weight, bias: [D, C] and [C] of the last epoch.
     history: for every epoch that was measured: `epoch` (from 1), `lr`, `loss` (the mean over its
       steps), `top1`, ...; where videos are known also `video/top1`, ... of their mean softmax.
+    chosen: the recipe's rate, where it was chosen from several; None where it was given.
   """
 
   weight: np.ndarray
   bias: np.ndarray
   history: tuple[dict[str, float], ...]
+  chosen: float | None = None
 
   @property
   def numbers(self) -> dict[str, float]:
-    """Those of the last epoch, and `best/...` of the epoch that has the best top-1.
+    """Those of the last epoch, and `best/...` of the epoch that has the best top-1; `chosen/lr`.
 
     The best is chosen on the test set: report it beside the last one, as the papers' scripts do.
     Of equal ones it is the first. Where videos are known, it is they that count.
     """
     judge = "video/top1" if "video/top1" in self.history[-1] else "top1"
     best = max(self.history, key=lambda row: row[judge])
-    return self.history[-1] | {f"best/{name}": best[name] for name in best
-                               if name == "epoch" or "top" in name}
+    chosen = {} if self.chosen is None else {"chosen/lr": self.chosen}
+    return self.history[-1] | chosen | {f"best/{name}": best[name] for name in best
+                                        if name == "epoch" or "top" in name}
 
 
 def make(train: Source | Stream, test: Source, *, recipe: str | Recipe = "imagenet",
-         changes: dict | None = None, classes: int = 0, top: Sequence[int] = (1, 5),
-         every: int = 1, stream: bool = False, seed: int = 0, key: str = "pooled",
-         progress: bool = True) -> "LinearProbe":
+         changes: dict | None = None, rates: Sequence[float] = (), classes: int = 0,
+         top: Sequence[int] = (1, 5), every: int = 1, stream: bool = False, seed: int = 0,
+         key: str = "pooled", progress: bool = True) -> "LinearProbe":
   """The evaluator of labelled features, or of batches of what they are made from.
 
   Args:
     train, test: `Labelled`, or batches as of `labelled.embedded_batches`, or a function to such;
       they are embedded once.
     recipe: a name in `RECIPES`, or a `Recipe`.
-    changes: fields of the recipe to change.
+    changes: fields of the recipe to change; None leaves one as it is.
+    rates: factors of the recipe's rate to choose from: four fifths of the training videos are
+      trained on with each, and the one that is best on the fifth that is held out is taken for all
+      of them. The test has no say. Without any the rate is the recipe's.
     classes: how many; found from the labels if 0.
     top: of the accuracies; 1 is always there.
     every: epochs between measurements; the last epoch is always measured.
@@ -123,11 +129,12 @@ def make(train: Source | Stream, test: Source, *, recipe: str | Recipe = "imagen
     if recipe not in RECIPES:
       raise ConfigError(f"recipe={recipe!r} is unknown; there are {', '.join(RECIPES)}")
     recipe = RECIPES[recipe]
-  unknown = set(changes or {}) - {f.name for f in dataclasses.fields(Recipe)}
+  changes = {key: value for key, value in (changes or {}).items() if value is not None}
+  unknown = set(changes) - {f.name for f in dataclasses.fields(Recipe)}
   if unknown:
     raise ConfigError(f"a recipe has no {sorted(unknown)[0]!r}; it has "
                       f"{', '.join(f.name for f in dataclasses.fields(Recipe))}")
-  recipe = dataclasses.replace(recipe, **(changes or {}))
+  recipe = dataclasses.replace(recipe, **changes)
   _check(recipe)
   top = tuple(dict.fromkeys((1, *top)))
   labelled.check_counts("top", top)
@@ -135,7 +142,12 @@ def make(train: Source | Stream, test: Source, *, recipe: str | Recipe = "imagen
     raise ConfigError(f"every={every} should be at least 1 and classes={classes} at least 0")
   if stream and (not callable(train) or not classes):
     raise ConfigError("stream=True: train should be a function of the epoch, and classes be given")
-  return LinearProbe(train, test, recipe, classes, top, every, stream, seed, key, progress)
+  if any(not rate > 0 for rate in rates) or len(set(rates)) < len(rates):
+    raise ConfigError(f"rates={list(rates)} should be different numbers above 0")
+  if stream and rates:
+    raise ConfigError("rates are chosen by features at hand, not with stream=True")
+  return LinearProbe(train, test, recipe, tuple(rates), classes, top, every, stream, seed, key,
+                     progress)
 
 
 def _check(r: Recipe) -> None:
@@ -156,6 +168,7 @@ class LinearProbe:
   train: Source | Stream
   test: Source
   recipe: Recipe
+  rates: tuple[float, ...]
   classes: int
   top: tuple[int, ...]
   every: int
@@ -179,6 +192,10 @@ class LinearProbe:
     seen = [x for x in (train, test) if x is not None]
     classes = labelled.count_classes(self.classes, *seen)
     labelled.check_same_width(seen[0], test)
+    if self.rates:
+      recipe = self._choose(train, classes)
+      known = dataclasses.replace(self, train=train, test=test, recipe=recipe, rates=())
+      return dataclasses.replace(known.report(), chosen=recipe.lr)
     r, steps, history = self.recipe, 0, []
     probe = linear_probe.init(self.seed, test.features.shape[1], classes, r.std)
     velocity = linear_probe.at_rest(probe)
@@ -197,6 +214,24 @@ class LinearProbe:
         history.append({"epoch": float(epoch + 1), "lr": lr, "loss": mean}
                        | measure(probe, test, self.top))
     return Report(np.asarray(probe.weight), np.asarray(probe.bias), tuple(history))
+
+  def _choose(self, train: Labelled, classes: int) -> Recipe:
+    """The recipe at the rate that is best for videos that are held out, the first of equal ones."""
+    part, held = _parts(train, self.seed)
+    found, reasons = {}, []
+    for rate in self.rates:
+      recipe = dataclasses.replace(self.recipe, lr=rate * self.recipe.lr)
+      tried = dataclasses.replace(self, train=part, test=held, recipe=recipe, rates=(),
+                                  classes=classes, every=recipe.epochs)
+      try:
+        last = tried.report().history[-1]
+      except Diverged as e:
+        reasons.append(e)
+      else:
+        found[recipe] = last.get("video/top1", last["top1"])
+    if not found:
+      raise reasons[-1]
+    return max(found, key=found.get)
 
   def _rows(self, train: Labelled | None, epoch: int, embed: labelled.Embed | None) -> Rows:
     """The batches of an epoch."""
@@ -235,11 +270,27 @@ def measure(probe: linear_probe.Probe, test: Labelled, top: Sequence[int]) -> di
   return found
 
 
+def _parts(x: Labelled, seed: int) -> tuple[Labelled, Labelled]:
+  """Four fifths of the videos, or of the rows where these aren't known, and the other fifth."""
+  videos = np.arange(len(x)) if x.videos is None else x.videos
+  names = np.unique(videos)
+  if len(names) < 2:
+    raise ConfigError("rates: to choose one a video is held out, and there is no other")
+  out = np.random.default_rng((seed, 1)).permutation(names)[:max(1, len(names) // 5)]
+  held = np.isin(videos, out)
+  return tuple(Labelled(x.features[at], x.labels[at], None if x.videos is None else x.videos[at])
+               for at in (~held, held))
+
+
+class Diverged(ValueError):
+  """The loss is no finite number."""
+
+
 def _mean_loss(losses: list, epoch: int, lr: float) -> float:
   if not losses:
     raise ValueError(f"epoch {epoch} had no training batch")
   mean = float(np.mean([float(x) for x in losses]))
   if not math.isfinite(mean):
-    raise ValueError(f"the probe diverged in epoch {epoch} at the learning rate {lr:g}: lower the "
-                     "recipe's lr, or scale the features")
+    raise Diverged(f"the probe diverged in epoch {epoch} at the learning rate {lr:g}: lower the "
+                   "recipe's lr, or scale the features")
   return mean

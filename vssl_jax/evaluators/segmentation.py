@@ -164,8 +164,8 @@ class SegmentationEvaluator:
   def _report(self, predict, folder, kept: Kept | None = None) -> Report:
     found, kept = {}, {} if kept is None else kept
     for record in log.stage(self.records, name="propagate", unit="sequences", show=self.progress):
-      if record.id in kept:
-        found[record.id] = metrics.Sequence(**kept[record.id])
+      if (known := kept.get(record.id)) is not None:
+        found[record.id] = metrics.Sequence(**known)
         continue
       truth, predicted = itertools.tee((t, p) for _, t, p in predict(record))
       predicted = (p for _, p in predicted)

@@ -161,9 +161,9 @@ class TrackingEvaluator:
     found, kept = {}, {} if kept is None else kept
     for record in log.stage(self.records, name="track", unit="tracks", show=self.progress):
       with named(record):
-        if record.id not in kept:
-          kept[record.id] = self._tracked(record, tracker)
-        found[record.id] = self._found(record, **kept[record.id])
+        if (tracked := kept.get(record.id)) is None:
+          tracked = kept[record.id] = self._tracked(record, tracker)
+        found[record.id] = self._found(record, **tracked)
         if folder is not None:
           toolkit_files.write(folder, self.benchmark, name, record.id, found[record.id].boxes,
                               found[record.id].seconds)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from data_pipelines.records import Record
-from experiments.recognition import data, described
-from experiments.recognition.described import Described
+from experiments.recognition import data
+from experiments.recognition.described import Change, Described
 from tests.experiments.recognition import videos
+from vssl_jax import log
 from vssl_jax.types import ConfigError
 
 
@@ -70,20 +71,19 @@ def test_splits_share_what_they_have_in_common(some, scratch):
   all_of_them.of(made(second, clips=3))  # other views are others
   assert embed.calls == [4, 2, 9]
   if scratch is None:
-    found = all_of_them.features()
-    assert sorted(len(x) for x in found.values()) == [6, 9]
-    assert all(x.shape[1] == 3 for x in found.values())
+    found = {k: np.concatenate(x) for k, x in all_of_them.features().items()}
+    assert sorted(x.shape for x in found.values()) == [(6, 3), (9, 3)]
 
 
 def test_views_are_changed_before_they_are_embedded(some, scratch):
   seen, embed = [], Embed()
 
-  def change(id_, views):
+  def number(id_, views):
     seen.append(id_)
     return np.full_like(views, int(id_[1]))
 
   described_ = Described(embed, "video", 8, scratch=scratch)
-  rows, _ = described_.of(made(some), change, ("number", 1.0))
+  rows, _ = described_.of(made(some), Change(("number", 1.0), number))
   assert seen == ["v0", "v2", "v3"]
   np.testing.assert_array_equal(rows.features, np.repeat([0, 2, 3], 2)[:, None] * np.ones(3))
   plain, _ = described_.of(made(some))
@@ -112,8 +112,10 @@ def test_a_file_that_changed_is_described_anew(some, tmp_path):
             for r in some.records if r.label >= 0]
   (tmp_path / "v2.mp4").write_bytes(b"no video")
   found, scratch = dataclasses.replace(some, records=copies), tmp_path / "scratch"
-  rows, _ = Described(Embed(), "video", 9, scratch=scratch).of(made(found))
-  assert rows.videos.tolist() == ["v0", "v0", "v3", "v3"]
+  for _ in range(2):
+    rows, _ = Described(Embed(), "video", 9, scratch=scratch).of(views := made(found))
+    assert rows.videos.tolist() == ["v0", "v0", "v3", "v3"]
+    assert set(views.bad.reasons) == {"v2"}  # told each time
   shutil.copy(some.records[2].video, tmp_path / "v2.mp4")
   shutil.copy(some.records[0].video, tmp_path / "v3.mp4")
   embed = Embed()
@@ -132,9 +134,26 @@ def test_what_is_missing_is_told(some, tmp_path):
       Described(Embed(), "video", 2, scratch=scratch).of(made(none))
 
 
+def test_what_is_not_finite_is_told(some, scratch):
+  def embed(inputs):
+    out = Embed()(inputs)
+    return out | {"logvar": out["logvar"] / np.float32([0, 1])}
+
+  with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="for v0 isn't finite"):
+    Described(embed, "video", 2, scratch=scratch).of(made(some))
+
+
+def test_an_id_that_occurs_twice_is_refused(some):
+  twice = dataclasses.replace(some, records=[some.records[0]] * 2)
+  with pytest.raises(ConfigError, match=r"evals\.x\.views: an id occurs twice among the videos of"):
+    made(twice)
+
+
 def test_long_work_shows_progress(some, monkeypatch, capsys):
+  monkeypatch.setattr(log, "PATIENCE", 1e9)
   Described(Embed(), "video", 1).of(made(some))
   assert capsys.readouterr().err == ""
-  monkeypatch.setattr(described, "QUIET", 0.0)
-  Described(Embed(), "video", 1).of(made(some), lambda id_, x: x, ("noise", 8.0))
-  assert "some test noise 8.0: " in (told := capsys.readouterr().err) and "3/3" in told
+  monkeypatch.setattr(log, "PATIENCE", 0.0)
+  Described(Embed(), "video", 1).of(made(some), Change(("noise", 8.0), lambda id_, x: x))
+  told = capsys.readouterr().err
+  assert "some test noise 8.0: " in told and "0/3" in told

@@ -2,6 +2,7 @@
 
 import os
 
+import jax
 import ml_collections
 import numpy as np
 import pytest
@@ -135,13 +136,14 @@ def test_what_is_made_worse_is_measured_beside(cache):
 
 def test_corruption_is_a_function_of_the_video():
   views = np.full((2, 3, 8, 8, 3), 128, np.uint8)
-  noise = evaluations._corruption("noise", 8.0)
+  assert evaluations._corruption("noise", 8.0).name == ("noise", 8.0)
+  noise = evaluations._corruption("noise", 8.0).apply
   np.testing.assert_array_equal(noise("a", views), noise("a", views))
   assert (noise("a", views) != noise("b", views)).any()
   assert noise("a", views).shape == views.shape
-  more = evaluations._corruption("noise", 16.0)("a", views).astype(int) - 128
+  more = evaluations._corruption("noise", 16.0).apply("a", views).astype(int) - 128
   np.testing.assert_allclose(more, 2 * (noise("a", views).astype(int) - 128), atol=1.5)
-  np.testing.assert_array_equal(evaluations._corruption("blur", 0)("a", views), views)
+  np.testing.assert_array_equal(evaluations._corruption("blur", 0).apply("a", views), views)
 
 
 def dense(inputs):
@@ -176,6 +178,36 @@ def test_siamfcs_head_is_trained_on_the_training_part(cache, monkeypatch):
   assert asked["steps_per_epoch"] == steps and len(asked["trained"].loss) == steps
   assert asked["learning_rate"] == 0.05 and np.isfinite(asked["trained"].loss).all()
   assert set(result.items["success"]) == {r.id for r in tracks.datasets[0].records}
+
+
+def test_a_head_is_trained_once_where_an_evaluation_was_interrupted(cache, monkeypatch, tmp_path):
+  found, _ = evaluations.make_all(followed(cache, "siamese"))
+  tracks, trained, steps = found["tracks"], [], []
+  method = tracks._method
+
+  def train_head(method, features, pairs, **kwargs):
+    maps = {k: np.zeros((1, 9, 9, 3), np.float32) for k in ("exemplar", "search")}
+    trained.append(method.init(jax.random.key(1), maps)[0])
+    return evaluations.tracking_head.Trained(trained[-1], None, None)
+
+  def stopping(inputs):
+    steps.append(1)
+    if len(steps) > 20:
+      raise KeyboardInterrupt
+    return dense(inputs)
+
+  monkeypatch.setattr(evaluations.tracking_head, "train_head", train_head)
+  described = Described(None, "", 1, scratch=tmp_path, about="model")
+  with pytest.raises(KeyboardInterrupt):
+    tracks.measure(Row(None, stopping), described)
+  result = tracks.measure(Row(None, dense), described)
+  assert len(trained) == 1
+  known = tracks._params(dense, described)
+  jax.tree.map(np.testing.assert_array_equal, known, trained[0])
+  assert result.numbers == tracks.measure(Row(None, dense), described).numbers
+  other = Described(None, "", 1, scratch=tmp_path, about="another")
+  tracks._params(dense, other)
+  assert len(trained) == 2 and method is tracks._method
 
 
 def test_vinces_recipe_reaches_the_training(cache, monkeypatch):
