@@ -20,10 +20,11 @@ from vssl_jax.types import ConfigError
 
 # Settings that change no number: where things lie, how many threads, how often something is told.
 INERT = ("data.cache_dir", "data.memory", "features.threads", "features.buffer", "train.threads",
-         "train.buffer", "train.keep")
+         "train.buffer", "train.workers", "train.keep", "embed.batch")
 PATHS = ("data.root", "data.queries", "data.annotations", "data.cache_dir",
          "features.weights", "features.whitening", "method.weights")  # made absolute
 ELSEWHERE = ("data", "evals")  # what --mode=eval takes from --config, to evaluate on other data
+SIZES = "embed"  # and what it takes from there where a flag sets it
 FLAG_USERS = {"config": ["train", "eval"], "exported": ["eval"], "input": ["extract", "eval"],
               "first": ["eval"], "protocol": ["eval"], "max_side": ["eval"],
               "output": ["extract", "export", "eval"]}
@@ -130,6 +131,8 @@ def resolve(config_flag, workdir: str, mode: str) -> tuple[ml_collections.Config
     _make_absolute(config)
     for group in ELSEWHERE:
       trained[group] = config[group]
+    for key in _flagged(sys.argv, SIZES):
+      trained[SIZES][key] = config[SIZES][key]
   config_file.fill(trained)
   return trained, pathlib.Path(workdir)
 
@@ -138,9 +141,15 @@ def _check_elsewhere(argv: list[str]) -> None:
   """Raises ConfigError where a flag sets what evaluation takes from the run."""
   for arg in argv:
     found = re.match(r"--?(?:no)?config\.(\w+)[\w.]*", arg)
-    if found and found[1] not in ELSEWHERE:
+    if found and found[1] not in (*ELSEWHERE, SIZES):
       raise ConfigError(f"{found[0]}: --mode=eval takes {' and '.join(ELSEWHERE)} from --config, "
                         "and all else from the run in --workdir; leave it out")
+
+
+def _flagged(argv: list[str], group: str) -> list[str]:
+  """The keys of a group of the config that flags set."""
+  found = (re.match(rf"--?config\.{group}\.(\w+)", arg) for arg in argv)
+  return [match[1] for match in found if match]
 
 
 def evaluation_folder(config, workdir: pathlib.Path) -> pathlib.Path:

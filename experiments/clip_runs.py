@@ -2,6 +2,7 @@
 
 import abc
 import inspect
+import os
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -18,7 +19,7 @@ from vssl_jax.types import ConfigError
 LEAST = {  # setting -> least value that makes sense
     "seed": 0, "data.max_bad_fraction": 0, "train.steps": 0, "train.batch": 1,
     "train.log_every": 1, "train.eval_every": 0, "train.checkpoint_every": 1, "train.keep": 1,
-    "train.threads": 0, "train.buffer": 1, "train.workers": 0,
+    "train.threads": 0, "train.buffer": 1, "train.workers": -1,
 }
 
 TITLES = {"corrflow": "CorrFlow", "cycle_contrast": "CycleContrast", "provico": "ProViCo",
@@ -100,6 +101,11 @@ class Model(abc.ABC):
     return origin.file_digest(str(path))
 
 
+def cpus() -> int:
+  """How many this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Training:
   """The training data of a run, a part of its `Task`.
 
@@ -129,7 +135,8 @@ class Training:
         clips.training(self.train_data, read, seed=c.seed), batch=c.train.batch, bad=self._bad,
         n_records=len(self.train_data.records), max_bad_fraction=c.data.max_bad_fraction,
         first_step=first_step, threads=c.train.threads, buffer=c.train.buffer,
-        workers=c.train.workers, process=(jax.process_index(), jax.process_count()))
+        workers=cpus() if c.train.workers < 0 else c.train.workers,
+        process=(jax.process_index(), jax.process_count()))
 
   @property
   def dropped(self) -> int:

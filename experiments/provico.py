@@ -81,7 +81,8 @@ def base() -> ml_collections.ConfigDict:
                  steps_per_update=1, warmup=65_625, weight_decay=1e-4, coupled=True,
                  decay_norms=False, clip=1.0)
   c.train = dict(steps=375_000, batch=128, log_every=10, eval_every=0, checkpoint_every=1875,
-                 keep=2, threads=2, buffer=64, workers=0)
+                 keep=2, threads=2, buffer=64,
+                 workers=0)  # processes that read; -1 for as many as there are CPUs
   # At first what is near is so by chance.
   c.method.args.mine_after = c.train.get_oneway_ref("steps") * 2 // 5
   c.embed = dict(batch=16)  # videos at a time in evaluation
@@ -91,12 +92,17 @@ def base() -> ml_collections.ConfigDict:
 
 def labelled(evaluator: str, train: str, test: str, *, name: str = "", views=None, args=None,
              **options) -> dict:
-  """An evaluation on labelled videos; without a name on the run's own data set."""
+  """An evaluation on labelled videos; without a name on the run's own data set.
+
+  Of its views what is None is as in the run's training; several crops are of the short side, as of
+  256 pixels where training has 224.
+  """
+  as_trained = {key: config_dict.placeholder(kind) for key, kind in dict(
+      frames=int, stride=int, fps=float, short=str, size=int, short_side=int).items()}
   return dict(name=evaluator, data=dict(name=name, root="", train=train, test=test, **options),
-              views=dict(clips=10, frames=8, stride=8, fps=30.0, short="hold", size=224,
-                         short_side=256, crops=1,
+              views=dict(clips=10, crops=1,
                          train_clips=0, train_crops=0,  # of training videos; 0 for as many
-                         ) | (views or {}), args=args or {})
+                         **as_trained) | (views or {}), args=args or {})
 
 
 def uncertainty(train: str, test: str, *, corruptions=None, **kwargs) -> dict:

@@ -11,6 +11,7 @@ from data_pipelines.augment import recipes
 from data_pipelines.frames import BadVideos
 from data_pipelines.records import Dataset
 from experiments import origin, registry
+from experiments.clip_runs import cpus
 from vssl_jax import log
 from vssl_jax.types import ConfigError
 
@@ -19,6 +20,7 @@ INPUTS = {"frames": "image", "pictures": "image", "clips": "clip"}
 RECIPES = {name: getattr(recipes, name) for name in (
     "fine_tune", "fine_tune_provico", "linear", "linear_video")}
 KEPT = 2**30  # bytes of decoded test views that are kept for the next row of a table
+THREADS = min(16, cpus())  # that decode test views
 
 
 def reader(config, memory: float = 0.0) -> clips.Reader:
@@ -166,8 +168,8 @@ class Views:
     rows = len(known) * config.clips * config.crops
     self._keep = rows * config.frames * side**2 * 3 <= KEPT
     self._image = image
-    self.settings = {key: value for key, value in config.to_dict().items()
-                     if not key.startswith("train_")} | {"image": image}
+    self.settings = {name: x for name, x in config.to_dict().items()
+                     if not name.startswith("train_")} | {"image": image}
 
   @functools.cached_property
   def digests(self) -> dict[str, str]:
@@ -180,7 +182,7 @@ class Views:
       yield from self._kept
       return
     kept = []
-    for x in clips.in_order(self.dataset, self._read):
+    for x in self._decoded(self.dataset):
       if not x["ok"]:
         self.bad.add(x)
         continue
@@ -196,11 +198,14 @@ class Views:
       yield from (row for row in self._kept if row[0] in ids)
       return
     some = [record for record in self.dataset.records if record.id in ids]
-    for x in clips.in_order(dataclasses.replace(self.dataset, records=some), self._read):
+    for x in self._decoded(dataclasses.replace(self.dataset, records=some)):
       if x["ok"]:
         yield self._row(x)
       else:
         self.bad.add(x)
+
+  def _decoded(self, dataset: Dataset) -> Iterator[dict]:
+    return clips.in_order(dataset, self._read, threads=THREADS, buffer=2 * THREADS)
 
   def _row(self, x) -> tuple[str, int, np.ndarray]:
     frames = x["found"]["frames"]  # [V, T, H, W, 3], or with crops [V, crops, T, H, W, 3]

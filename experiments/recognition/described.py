@@ -4,7 +4,8 @@ So evaluations share it, splits of a data set do too, and one that was interrupt
 """
 
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,9 @@ from vssl_jax.types import ConfigError
 
 VERSION = 1  # raise it when what was stored would come out differently
 OUTPUTS = ("mean", "logvar", "logits")  # what evaluations ask for beside the features
+
+
+Part = tuple[Labelled, dict[str, np.ndarray]]
 
 
 class Change(NamedTuple):
@@ -51,12 +55,8 @@ class Described:
     self.scratch, self.about = scratch, about
     self._memory: dict[str, _Memory] = {}
 
-  def of(self, views: Views, change: Change | None = None,
-         ) -> tuple[Labelled, dict[str, np.ndarray]]:
+  def of(self, views: Views) -> Part:
     """Features of all views of all readable videos, and those of `OUTPUTS` that there are.
-
-    Args:
-      change: in memory what is changed isn't kept.
 
     Returns:
       rows, a video's views one after the other and videos in order; and the outputs, [N, D] each.
@@ -65,55 +65,79 @@ class Described:
       ConfigError: no video can be read, or the model gives no such features.
       FloatingPointError: it gives numbers that aren't finite.
     """
-    how, names = change.name if change else (), views.digests
-    group = origin.digest(VERSION, views.settings, self.about, how)
-    if self.scratch:
-      kept = _Disk(self.scratch / group)
-    else:
-      kept = _Memory() if change else self._memory.setdefault(group, _Memory())
-    left = {id_ for id_, name in names.items() if name not in kept}
+    return self.changed(views, ())[0]
+
+  def changed(self, views: Views, changes: Sequence[Change], needs: str = "") -> list[Part]:
+    """The same of the views as they are, and then after each change; a video is decoded once.
+
+    Args:
+      changes: in memory what is changed isn't kept for others.
+      needs: one of `OUTPUTS`; a model that doesn't give it is spared the changes.
+    """
+    names, plain = views.digests, self._kept(views, None)
+    if needs and plain.widths and needs not in plain.widths:
+      changes = ()
+    every = {None: plain} | {change: self._kept(views, change) for change in changes}
+    left = {id_ for id_, name in names.items() if any(name not in kept for kept in every.values())}
     if left:
       d = views.dataset
       shown = log.stage(views.only(left) if len(left) < len(names) else views, total=len(left),
-                        name=" ".join(map(str, (d.name, d.split, *how))), unit="videos")
+                        name=f"{d.name} {d.split}", unit="videos")
       try:
-        self._describe(shown, change, lambda id_, x, widths: kept.append(names[id_], x, widths))
+        self._describe(shown, names, every, needs)
       finally:
-        kept.finish()
-    return _assemble(kept, views, self._key)
+        for kept in every.values():
+          kept.finish()
+    return [_assemble(kept, views, self._key) for change, kept in every.items()
+            if change is None or not needs or needs in plain.widths]
 
   def features(self) -> dict[str, list[np.ndarray]]:
     """Of all that is kept in memory: each video's features, for each kind of views."""
     return {group: [x[:, :kept.widths[self._key]] for x in kept.values()]
             for group, kept in self._memory.items()}
 
-  def _describe(self, views: Iterable, change: Change | None, keep: Callable) -> None:
+  def _kept(self, views: Views, change: Change | None):
+    group = origin.digest(VERSION, views.settings, self.about, change.name if change else ())
+    if self.scratch:
+      return _Disk(self.scratch / group)
+    return _Memory() if change else self._memory.setdefault(group, _Memory())
+
+  def _describe(self, views: Iterable, names: Mapping[str, str], every: Mapping, needs: str):
     waiting = []
 
     def flush():
-      ids, parts = zip(*waiting, strict=True)
-      out = self._embed({"image" if parts[0].ndim == 4 else "clip": np.concatenate(parts)})
-      if self._key not in out:
-        raise ConfigError(f"the model gives {', '.join(sorted(out))}, but no {self._key!r}")
-      columns = {name: out[name] for name in (self._key, *OUTPUTS) if name in out}
-      widths = {name: x.shape[1] for name, x in columns.items()}
-      rows = np.concatenate(list(columns.values()), axis=1, dtype=np.float32)
-      for id_, x in zip(ids, np.split(rows, np.cumsum([len(p) for p in parts])[:-1]), strict=True):
-        if not np.isfinite(x).all():
-          raise FloatingPointError(f"what the model gives for {id_} isn't finite")
-        keep(id_, x, widths)
+      for change, kept in every.items():
+        if change and needs and needs not in every[None].widths:
+          break
+        some = [(id_, x) for id_, x in waiting if names[id_] not in kept]
+        if some:
+          self._embed_some(some, change, lambda id_, *x, kept=kept: kept.append(names[id_], *x))
       waiting.clear()
 
     for id_, _, x in views:
       cli.INTERRUPT.check()
-      waiting.append((id_, change.apply(id_, x) if change else x))
+      waiting.append((id_, x))
       if len(waiting) == self._batch:
         flush()
     if waiting:
       flush()
 
+  def _embed_some(self, some: Sequence, change: Change | None, keep: Callable) -> None:
+    ids = [id_ for id_, _ in some]
+    parts = [change.apply(id_, x) if change else x for id_, x in some]
+    out = self._embed({"image" if parts[0].ndim == 4 else "clip": np.concatenate(parts)})
+    if self._key not in out:
+      raise ConfigError(f"the model gives {', '.join(sorted(out))}, but no {self._key!r}")
+    columns = {name: out[name] for name in (self._key, *OUTPUTS) if name in out}
+    widths = {name: x.shape[1] for name, x in columns.items()}
+    rows = np.concatenate(list(columns.values()), axis=1, dtype=np.float32)
+    for id_, x in zip(ids, np.split(rows, np.cumsum([len(p) for p in parts])[:-1]), strict=True):
+      if not np.isfinite(x).all():
+        raise FloatingPointError(f"what the model gives for {id_} isn't finite")
+      keep(id_, x, widths)
 
-def _assemble(kept, views: Views, key: str) -> tuple[Labelled, dict[str, np.ndarray]]:
+
+def _assemble(kept, views: Views, key: str) -> Part:
   names = views.digests
   found = [record for record in views.dataset.records if names[record.id] in kept]
   if not found:
@@ -134,7 +158,7 @@ def _assemble(kept, views: Views, key: str) -> tuple[Labelled, dict[str, np.ndar
 class _Memory(dict):
   """Name of a video -> [V, D], its views' outputs side by side, `widths` columns each."""
 
-  widths: Mapping[str, int]
+  widths: Mapping[str, int] = types.MappingProxyType({})
 
   def append(self, name: str, rows: np.ndarray, widths: Mapping[str, int]) -> None:
     self[name], self.widths = rows, widths
@@ -148,20 +172,24 @@ class _Disk:
 
   def __init__(self, folder: pathlib.Path):
     self._folder, self._writer = folder, None
-    self._store = Store(folder) if (folder / "store.json").is_file() else {}
+    self._store: Mapping[str, np.ndarray] = {}
+    self.widths: Mapping[str, int] = {}
+    self._read()
 
-  @property
-  def widths(self) -> Mapping[str, int]:
-    return self._store.meta
+  def _read(self) -> None:
+    if (self._folder / "store.json").is_file():
+      self._store = Store(self._folder)
+      self.widths = self._store.meta
 
   def __contains__(self, name: str) -> bool:
-    return name in self._store
+    return name in self._store or (self._writer is not None and name in self._writer.done)
 
   def __getitem__(self, name: str) -> np.ndarray:
     return self._store[name]
 
   def append(self, name: str, rows: np.ndarray, widths: Mapping[str, int]) -> None:
     if self._writer is None:
+      self.widths = widths
       self._writer = StoreWriter(self._folder, rows.shape[1], widths, setting="--workdir")
     self._writer.append(name, rows)
 
@@ -169,4 +197,5 @@ class _Disk:
     """Makes what was appended readable."""
     if self._writer is not None:
       self._writer.__exit__()
-      self._store = Store(self._folder)
+      self._writer = None
+      self._read()

@@ -71,16 +71,33 @@ def _without_folder(settings) -> bool:
   return settings.name not in ("", "procedural") and not settings.root
 
 
-def _views(settings, part: str, key: str = ""):
-  """The views of a part; `train_clips` and `train_crops`, where not 0, are the training part's."""
-  views = settings.views
-  own = {name: views.get(f"train_{name}", 0) for name in ("clips", "crops")}
-  for name, number in own.items():
+# Of the test's views, where they are None, as in training; where that has none:
+AS_TRAINED = {"frames": 1, "stride": 1, "fps": 0.0, "short": "hold"}
+
+
+def _views(settings, part: str, like, key: str):
+  """The views of a part.
+
+  `train_clips` and `train_crops`, where not 0, are of the training part. What is None is as in the
+  run's training, `like`; the size of several crops is the short side.
+  """
+  own = settings.views.to_dict()
+  for name in ("clips", "crops"):
+    number = own.pop(f"train_{name}", 0)
     if number < 0:
       raise ConfigError(f"{key}.views.train_{name}={number} should be at least 0")
-  if part != "train" or not any(own.values()):
-    return views
-  return type(views)(views.to_dict() | {name: n for name, n in own.items() if n})
+    if part == "train" and number:
+      own[name] = number
+  side = settings.views.short_side
+  side = like.short_side or like.size if side is None else side
+  as_trained = {name: like.get(name, other) for name, other in AS_TRAINED.items()} | {
+      "short_side": side, "size": like.size if settings.views.crops == 1 else side}
+  filled = {name: as_trained[name] for name, value in own.items()
+            if value is None and name in as_trained}
+  found = own | filled
+  if found == {name: x for name, x in settings.views.to_dict().items() if name in own}:
+    return settings.views
+  return type(settings.views)(found)
 
 
 class LabelledVideos:
@@ -99,7 +116,7 @@ class LabelledVideos:
     of = {k: v for k, v in settings.data.to_dict().items() if k not in ("train", "test")}
     self._views = {}
     for part in self.parts:
-      split, views = settings.data[part], _views(settings, part, key)
+      split, views = settings.data[part], _views(settings, part, config.views, key)
       name = json.dumps([of, views.to_dict(), split, self.by_label], sort_keys=True, default=str)
       if name not in shared:
         found = datasets.load(settings.data, f"{key}.data", config.data, split)
@@ -111,15 +128,18 @@ class LabelledVideos:
   def _about(self) -> str:
     train, test = self.datasets
     of_train, of_test = (self._what(part) for part in self.parts)
-    more = "" if of_train == of_test else f", {of_train} of each"
-    return (f"{len(test.records)} videos of {test.name}, {test.split}, {of_test} of each, by "
-            f"{len(train.records)} of {train.split}{more}; {len(test.classes)} classes")
+    more = "" if of_train == of_test else f" ({of_train})"
+    return (f"{len(test.records)} videos of {test.name}, {test.split}, by {len(train.records)} of "
+            f"{train.split}{more}; of each {of_test}; {len(test.classes)} classes")
 
   def _what(self, part: str = "test") -> str:
-    v = _views(self._settings, part)
-    count = v.clips * v.crops
+    v = self._views[part].settings
+    count, size = v["clips"] * v["crops"], f"{v['size']} x {v['size']} pixels"
     s = "s" * (count > 1)
-    return f"{count} frame{s}" if v.frames == 1 else f"{count} clip{s} of {v.frames} frames"
+    if v["frames"] == 1:
+      return f"{count} frame{s} of {size}"
+    rate = f" at {v['fps']:g} a second" * bool(v["fps"])
+    return f"{count} clip{s} of {v['frames']} frames, {v['stride']} apart{rate}, of {size}"
 
   @property
   def bad(self) -> set[str]:
@@ -156,7 +176,7 @@ class Instances(LabelledVideos):
 
   def _about(self) -> str:
     test, = self.datasets
-    return (f"{len(test.records)} videos of {test.name}, {test.split}, {self._what()} of each, no "
+    return (f"{len(test.records)} videos of {test.name}, {test.split}; of each {self._what()}; no "
             "labels")
 
   def measure(self, row, described: Described, folder=None) -> Result:
@@ -180,7 +200,7 @@ class Classification(LabelledVideos):
 
   def _about(self) -> str:
     test, = self.datasets
-    return (f"{len(test.records)} videos of {test.name}, {test.split}, {self._what()} of each; "
+    return (f"{len(test.records)} videos of {test.name}, {test.split}; of each {self._what()}; "
             f"{len(test.classes)} classes")
 
   def measure(self, row, described: Described, folder=None) -> Result:
@@ -196,13 +216,13 @@ class Uncertainty(LabelledVideos):
   def measure(self, row, described: Described, folder=None) -> Result:
     """A row's result; see `LabelledVideos.measure`."""
     del row, folder
-    train, test = self._parts(described)
-    args, worse = self._settings.args, {}
-    if "logvar" in test[1]:
-      views = self._views["test"]
-      worse = {kind: {float(s): measures.distributions(described.of(
-          views, _corruption(kind, s)) if s else test) for s in strengths}
-               for kind, strengths in args.get("corruptions", {}).items()}
+    train, args = described.of(self._views["train"]), self._settings.args
+    strengths = {kind: sorted(map(float, s)) for kind, s in args.get("corruptions", {}).items()}
+    changes = [_corruption(kind, s) for kind, some in strengths.items() for s in some if s]
+    test, *changed = described.changed(self._views["test"], changes, needs="logvar")
+    parts = dict(zip([change.name for change in changes], changed, strict=False))  # none without
+    worse = {kind: {s: measures.distributions(parts[kind, s] if s else test) for s in some}
+             for kind, some in strengths.items()} if "logvar" in test[1] else {}
     return measures.by_uncertainty(measures.distributions(train), measures.distributions(test),
                                    list(dict.fromkeys(test[0].videos.tolist())), worse, args)
 

@@ -82,12 +82,28 @@ def test_views_are_changed_before_they_are_embedded(some, scratch):
     seen.append(id_)
     return np.full_like(views, int(id_[1]))
 
-  described_ = Described(embed, "video", 8, scratch=scratch)
-  rows, _ = described_.of(made(some), Change(("number", 1.0), number))
-  assert seen == ["v0", "v2", "v3"]
+  described = Described(embed, "video", 8, scratch=scratch)
+  change = Change(("number", 1.0), number)
+  (plain, _), (rows, _) = described.changed(made(some), [change])
+  assert seen == ["v0", "v2", "v3"] and embed.calls == [6, 6]
   np.testing.assert_array_equal(rows.features, np.repeat([0, 2, 3], 2)[:, None] * np.ones(3))
-  plain, _ = described_.of(made(some))
-  assert embed.calls == [6, 6] and (plain.features != rows.features).any()
+  np.testing.assert_array_equal(plain.features, described.of(made(some))[0].features)
+  assert embed.calls == [6, 6]
+  described.changed(made(some), [change], needs="logvar")
+  assert embed.calls == [6, 6] + [6] * (scratch is None)  # in memory what is changed isn't kept
+  assert len(described.changed(made(some), [change], needs="logits")) == 1
+  assert len(embed.calls) == 2 + (scratch is None)
+
+
+def test_a_video_is_decoded_once_for_all_changes(some, scratch, monkeypatch):
+  views, decoded = made(some), []
+  read = views._read
+  monkeypatch.setattr(views, "_read", lambda *args: (decoded.append(1), read(*args))[1])
+  monkeypatch.setattr(views, "_keep", False)
+  changes = [Change(("k", k), lambda id_, x, k=k: x // (k + 1)) for k in range(3)]
+  parts = Described(Embed(), "video", 2, scratch=scratch).changed(views, changes)
+  assert len(decoded) == 3 and len(parts) == 4
+  assert parts[3][0].features.mean() < parts[2][0].features.mean() < parts[0][0].features.mean()
 
 
 def test_an_interrupted_evaluation_goes_on(some, tmp_path):
@@ -154,6 +170,6 @@ def test_long_work_shows_progress(some, monkeypatch, capsys):
   Described(Embed(), "video", 1).of(made(some))
   assert capsys.readouterr().err == ""
   monkeypatch.setattr(log, "PATIENCE", 0.0)
-  Described(Embed(), "video", 1).of(made(some), Change(("noise", 8.0), lambda id_, x: x))
+  Described(Embed(), "video", 1).of(made(some))
   told = capsys.readouterr().err
-  assert "some test noise 8.0: " in told and "0/3" in told
+  assert "some test: " in told and "0/3" in told

@@ -72,8 +72,8 @@ def test_a_part_is_read_and_described_once(cache):
   assert result.shown == {"linear": 100.0}  # of what it was fitted to
   train, test = found["a"].datasets
   assert found["a"].about == (
-      f"{len(test.records)} videos of procedural, eval, 2 clips of 4 frames of each, by "
-      f"{len(train.records)} of train; {len(test.classes)} classes")
+      f"{len(test.records)} videos of procedural, eval, by {len(train.records)} of train; of each "
+      f"2 clips of 4 frames, 2 apart, of 16 x 16 pixels; {len(test.classes)} classes")
   ids = [r.id for r in test.records[:2]]
   pages = found["a"].thumbnails(ids)
   assert set(pages) == set(ids) and all(x.shape == (16, 16, 3) for x in pages.values())
@@ -85,13 +85,34 @@ def test_training_videos_may_have_views_of_their_own(cache):
                                          b=labelled("knn", ks=(1,))))
   train, test = found["a"].datasets
   assert found["a"].about == (
-      f"{len(test.records)} videos of procedural, eval, 2 clips of 4 frames of each, by "
-      f"{len(train.records)} of train, 1 clip of 4 frames of each; {len(test.classes)} classes")
+      f"{len(test.records)} videos of procedural, eval, by {len(train.records)} of train (1 clip "
+      "of 4 frames, 2 apart, of 16 x 16 pixels); of each 2 clips of 4 frames, 2 apart, of 16 x 16 "
+      f"pixels; {len(test.classes)} classes")
   described, calls = Described(lambda x: (calls.append(len(x["clip"])), data.pixels(x))[1],
                                "video", 99), []
   for name in "ab":
     found[name].measure(None, described)
   assert calls == [len(train.records), 2 * len(test.records), 2 * len(train.records)]
+
+
+def as_trained(kind, views):
+  """The views of an evaluation, in a run of this kind, all of whose settings are None."""
+  settings = ml_collections.ConfigDict({"views": dict.fromkeys(
+      ("frames", "stride", "fps", "short", "size", "short_side")) | {"clips": 10} | views})
+  like = videos.training(kind, size=224, short_side=256, fps=30.0)
+  return evaluations._views(settings, "test", like, "evals.a").to_dict()
+
+
+def test_views_are_as_in_training_where_nothing_else_is_said():
+  assert as_trained("clips", dict(crops=1)) == dict(
+      clips=10, crops=1, frames=4, stride=2, fps=30.0, short="hold", size=224, short_side=256)
+  assert as_trained("clips", dict(crops=3))["size"] == 256
+  assert as_trained("clips", dict(crops=3, short_side=128))["size"] == 128
+  assert as_trained("clips", dict(crops=1, size=112, stride=8, fps=0.0))["fps"] == 0.0
+  frames = as_trained("frames", dict(crops=1))
+  assert (frames["frames"], frames["stride"], frames["size"]) == (1, 1, 224)
+  with pytest.raises(ConfigError, match=r"evals\.a\.views\.train_crops=-1 should be at least 0"):
+    as_trained("clips", dict(crops=1, train_crops=-1))
 
 
 def test_data_sets_without_a_folder_are_left_out(cache):
