@@ -75,7 +75,7 @@ def base() -> ml_collections.ConfigDict:
       backbone="slow_r50", width=64, dim=256, samples=8, noise=0.3, sampling="matched", tau=1.0,
       lam=0.25, match_scale=10.0, match_offset=10.0, eps_dist=1e-6,
       self_samples=True, exact=True, mean_of_log=False, self_pairs=True, stochastic=True,
-      dtype="float32") | ROBUST)
+      log_term=True, dtype="float32") | ROBUST)
   c.method.weights = ""  # weights of the backbone (torchvision, PySlowFast) to begin with
   c.optim = dict(optimiser="sgd", learning_rate=0.2, momentum=0.9, schedule="cosine",
                  steps_per_update=1, warmup=65_625, weight_decay=1e-4, coupled=True,

@@ -91,6 +91,26 @@ def test_uncertainty_settles_at_the_loss_itself():
     assert up > at + 1e-3 and down > at + 1e-3
 
 
+def test_without_its_logarithms_a_pair_is_divided_alone():
+  log_p, log_not_p, mask, u = draw()
+  soft = probabilistic.soft_contrastive(log_p, log_not_p, mask)
+  half = (u[:, None] + u) / 2
+  np.testing.assert_allclose(probabilistic.stochastic_contrastive(soft, u, log_term=False),
+                             soft * np.exp(-half), rtol=1e-5)
+  np.testing.assert_allclose(probabilistic.stochastic_contrastive(soft, u),
+                             soft * np.exp(-half) + half, rtol=1e-5)
+
+
+@pytest.mark.parametrize("x, pull, value, slope", [
+    (3.0, 1.0, 3.0, 1.0), (3.0, -1.0, 3.0, -1.0), (-2.0, 1.0, 1.0, 0.0), (-2.0, -1.0, 1.0, -1.0),
+    (1.0, 1.0, 1.0, 0.0), (1.0, -1.0, 1.0, -1.0), (9.0, -1.0, 5.0, 0.0), (9.0, 1.0, 5.0, 1.0),
+    (5.0, -1.0, 5.0, 0.0), (5.0, 1.0, 5.0, 1.0)])
+def test_a_bounded_scale_finds_back(x, pull, value, slope):
+  """A step goes against the gradient: at the lower end one that leads up gets through."""
+  got, back = jax.vjp(lambda x: probabilistic.bounded(x, 1.0, 5.0), jnp.float32(x))
+  assert got == value and back(jnp.float32(pull))[0] == slope
+
+
 def test_weights_are_a_mean():
   *_, mask, _ = draw(2)
   for balanced in (False, True):

@@ -14,9 +14,11 @@ from tests.reference import gaussian as reference
 from vssl_jax import optim, parallel, train
 from vssl_jax.checkpoint import Checkpoints, same
 from vssl_jax.methods import provico
+from vssl_jax.methods import provico_objective as objectives
 from vssl_jax.models.norm import BatchNorm
 from vssl_jax.models.probabilistic import Head, Probabilistic
 from vssl_jax.ops import gaussian
+from vssl_jax.ops.gaussian_pairs import Samples
 from vssl_jax.types import ConfigError
 
 B, N, T, H, W, D, K = 4, 2, 2, 4, 4, 6, 3
@@ -158,7 +160,7 @@ def test_balanced_pairs_and_mining_by_the_closed_form():
     dict(uncertainty="total"), dict(kl="clip", beta=0.1), dict(sampling="mixture"),
     dict(form="softplus"), dict(samples=2), dict(clamp=(-3.0, -2.0)), dict(eps_dist=0.1),
     dict(tau=-1.0), dict(tau=1e3), dict(neighbours=1), dict(mining="mixture"),
-    dict(lam=1e-3), dict(mean_of_log=True)], ids=str)
+    dict(lam=1e-3), dict(mean_of_log=True), dict(log_term=False)], ids=str)
 def test_every_option_is_heard(args):
   """The first of them, by what the others alone give."""
   a, b = loss(**dict([*args.items()][1:]))[0], loss(**args)[0]
@@ -192,6 +194,39 @@ def test_mining_begins_when_it_is_told_to():
     value, after, _ = loss(tau=1e3, mine_after=2, aux=aux | {"step": jnp.int32(step)})
     assert value == want
     assert int(after["step"]) == step + 1
+
+
+@pytest.mark.parametrize("scale", provico.SCALES)
+def test_a_match_probability_that_begins_at_an_end_of_its_range_still_learns(scale):
+  """Its scale moves inwards where that helps: of positives alone it falls, of others it rises."""
+  method = provico.make(**SMALL | dict(match_scale=scale, tau=1e3 if scale > 1 else -1.0))
+  params, aux = method.init(KEY, make_batch())
+  slope = jax.grad(lambda p: method.loss(p, aux, make_batch(), KEY)[0])(params)["match"]["a"]
+  assert slope > 0 if scale > 1 else slope < 0
+
+
+def test_order_of_videos_clips_and_samples_is_nothing():
+  rng = np.random.default_rng(4)
+  n, k, dim = 3, 5, 6
+  mean, logvar = rng.normal(size=(B, n, dim)), rng.uniform(-2, 1, (B, n, dim))
+  eps = rng.normal(size=(B, k, dim))
+  options = objectives.Options(balanced=True, mining="mixture", neighbours=1)
+
+  def total(videos, clips, samples):
+    m, l = (x[videos][:, clips].astype(np.float32) for x in (mean, logvar))
+    matched = gaussian.moment_match(m, l)
+    x = Samples(*matched, gaussian.deviations(
+        matched[1], eps[videos][:, samples].astype(np.float32)))
+    value, parts = objectives.objective(m, l, x, jnp.float32(3), jnp.float32(2), options)
+    return float(jnp.mean(value)), int(parts["mask"].sum())
+
+  want = total(np.arange(B), np.arange(n), np.arange(k))
+  for order in ((rng.permutation(B), np.arange(n), np.arange(k)),
+                (np.arange(B), np.array([2, 0, 1]), np.arange(k)),
+                (np.arange(B), np.arange(n), rng.permutation(k))):
+    got = total(*order)
+    np.testing.assert_allclose(got[0], want[0], rtol=2e-5)
+    assert got[1] == want[1]
 
 
 def test_labels_are_counted_and_teach_nothing():

@@ -122,7 +122,7 @@ def test_bfloat16_stays_close():
   exact = jax.jit(net.apply)(variables, x)
   half = jax.jit(resnet.make("resnet18", width=8, dtype=jnp.bfloat16).apply)(variables, x)
   for name, value in exact.items():
-    assert half[name].dtype == jnp.bfloat16
+    assert half[name].dtype == (jnp.float32 if name == "pooled" else jnp.bfloat16)
     distance = jnp.linalg.norm(half[name].astype(jnp.float32) - value) / jnp.linalg.norm(value)
     assert distance < 0.05, name
 

@@ -117,7 +117,7 @@ def test_bfloat16_stays_close():
   exact = jax.jit(resnet3d.make("slow_r50", width=4).apply)(variables, x)
   half = jax.jit(resnet3d.make("slow_r50", width=4, dtype=jnp.bfloat16).apply)(variables, x)
   for name, value in exact.items():
-    assert half[name].dtype == jnp.bfloat16
+    assert half[name].dtype == (jnp.float32 if name == "pooled" else jnp.bfloat16)
     distance = jnp.linalg.norm(half[name].astype(jnp.float32) - value) / jnp.linalg.norm(value)
     assert distance < 0.05, name
 

@@ -4,6 +4,8 @@ Functions take matrices over the pairs of B videos and return one loss a pair or
 averages. Everything is computed in float32 or wider, from log probabilities.
 """
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -72,7 +74,7 @@ def soft_contrastive(log_p, log_not_p, mask):
   return -jnp.where(mask, log_p, log_not_p)
 
 
-def stochastic_contrastive(soft, u):
+def stochastic_contrastive(soft, u, *, log_term: bool = True):
   """`soft / (s_i s_j) + (log s_i^2 + log s_j^2) / 2`, s_i the deviation of video i as a whole.
 
   Least, at `1 + log soft`, where s_i s_j is `soft` itself: uncertainty learns to be the pair's own
@@ -81,6 +83,7 @@ def stochastic_contrastive(soft, u):
   Args:
     soft: [B, B].
     u: [B] log s_i^2, see `gaussian.uncertainty`.
+    log_term: False leaves out the second part, which alone keeps deviations from growing.
 
   Returns:
     [B, B].
@@ -88,7 +91,25 @@ def stochastic_contrastive(soft, u):
   chex.assert_shape(soft, (len(u), len(u)))
   soft, u = widen(soft, u)
   half = (u[:, None] + u) / 2
-  return jnp.exp(-half) * soft + half
+  return jnp.exp(-half) * soft + (half if log_term else 0.0)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def bounded(x, low: float, high: float):
+  """`clip(x, low, high)`; beyond its ends a gradient that leads back inwards gets through.
+
+  So a scale that a step has carried out of its range, or that begins at an end of it, isn't lost.
+  """
+  return jnp.clip(x, low, high)
+
+
+def _bounded_back(low: float, high: float, x, pull):
+  """A step goes against the gradient."""
+  outwards = ((x <= low) & (pull > 0)) | ((x >= high) & (pull < 0))
+  return (jnp.where(outwards, 0.0, pull),)
+
+
+bounded.defvjp(lambda x, low, high: (bounded(x, low, high), x), _bounded_back)
 
 
 def pair_weights(mask, *, balanced: bool = False, self_pairs: bool = True):

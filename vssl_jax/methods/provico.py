@@ -47,8 +47,8 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
          halves: bool = False, match_scale: float = 10.0, match_offset: float = 10.0,
          eps_dist: float = 1e-6, self_samples: bool = True, exact: bool = True,
          mean_of_log: bool = False, uncertainty: str = "geometric", stochastic: bool = True,
-         pairs: str = "mean", self_pairs: bool = True, kl: str = "video", beta: float = 1e-4,
-         dtype: str = "float32") -> Method:
+         log_term: bool = True, pairs: str = "mean", self_pairs: bool = True, kl: str = "video",
+         beta: float = 1e-4, dtype: str = "float32") -> Method:
   """ProViCo as three pure functions. See `PRESETS` for arguments that go together.
 
   Args:
@@ -77,6 +77,7 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
       as the total, for noise of their length.
     stochastic: divide a pair's loss by its deviations and add their logarithms, by which variances
       learn how hard a pair is; without it, they only spread the samples of the match probability.
+    log_term: add those logarithms; without them nothing but `beta` and `clamp` bounds variances.
     pairs: "mean" over all pairs, or "balanced": positives and others count half each.
     self_pairs: count pairs of a video with itself.
     kl: to the standard normal, of the "video" or of each "clip"; beta is its weight.
@@ -100,7 +101,7 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
       lam=lam, reading=reading, mining=mining, neighbours=neighbours,
       balanced=pairs == "balanced", self_pairs=self_pairs, self_samples=self_samples,
       eps_dist=eps_dist, exact=exact, mean_of_log=mean_of_log, uncertainty=uncertainty,
-      stochastic=stochastic, kl=kl, beta=beta)
+      stochastic=stochastic, log_term=log_term, kl=kl, beta=beta)
 
   def init(key, batch):
     clips, _ = _clips(batch["frames"], halves)
@@ -135,7 +136,7 @@ def make(*, backbone: str | nn.Module = "r3d_18", width: int = 64, dim: int = 25
     rows = size[0] * (2 if halves else 1)
     mean, logvar = (out[k].reshape(rows, -1, dim) for k in ("mean", "logvar"))
     x = draw(key, mean, logvar)
-    a = jnp.clip(jax.nn.softplus(params["match"]["a"]), *SCALES)
+    a = losses.bounded(jax.nn.softplus(params["match"]["a"]), *SCALES)
     owner, label = _owners(batch, rows)
     same = owner[:, None] == owner
     value, parts = objectives.objective(mean, logvar, x, a, params["match"]["b"], options,

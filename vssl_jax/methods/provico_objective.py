@@ -34,6 +34,7 @@ class Options:
   mean_of_log: bool = False
   uncertainty: str = "geometric"
   stochastic: bool = True
+  log_term: bool = True
   kl: str = "video"
   beta: float = 1e-4
 
@@ -70,7 +71,7 @@ def objective(mean, logvar, x: Samples, a, b, o: Options, *, same=None, mine=Tru
                                           mean_of_log=o.mean_of_log)
   soft = losses.soft_contrastive(log_p, log_not_p, mask)
   u = gaussian.uncertainty(x.logvar, o.uncertainty)
-  stochastic = losses.stochastic_contrastive(soft, u) if o.stochastic else soft
+  stochastic = losses.stochastic_contrastive(soft, u, log_term=o.log_term) if o.stochastic else soft
   weights = losses.pair_weights(mask, balanced=o.balanced, self_pairs=o.self_pairs)
   kl = (gaussian.kl_to_standard(mean, logvar) if o.kl == "clip"
         else gaussian.kl_to_standard(x.mean, x.logvar))

@@ -63,7 +63,7 @@ class ResNet(nn.Module):
 
     Returns:
       `stage1` .. `stage4`: maps after the final ReLU of each stage, of stride 4, 8, 16, 32 in the
-      usual form; `pooled` `[B, C]`: mean of the last map over space.
+      usual form; `pooled` `[B, C]`: mean of the last map over space, in float32 or wider.
     """
     norm = {"groups": self.groups, "running": self.running, "dtype": self.dtype}
     x = conv(self.width, 7, 2, self.dtype, "conv1")(x)
@@ -79,7 +79,7 @@ class ResNet(nn.Module):
         )(x, train=train)
       features[f"stage{i + 1}"] = x
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    features["pooled"] = wide.mean(axis=(1, 2)).astype(x.dtype)
+    features["pooled"] = wide.mean(axis=(1, 2))
     return features
 
 

@@ -63,9 +63,9 @@ class ResNet3d(nn.Module):
         `batch_stats` mutable), else the running ones.
 
     Returns:
-      `pooled` `[B, D]`: mean of the last map over time and space; `map` `[B, t, h, w, D]`: that
-      map; `stem`, `stage1` .. `stage4`: maps after the stem and after each stage, of which `map`
-      is the last.
+      `pooled` `[B, D]`: mean of the last map over time and space, in float32 or wider; `map`
+      `[B, t, h, w, D]`: that map; `stem`, `stage1` .. `stage4`: maps after the stem and after each
+      stage, of which `map` is the last.
     """
     if x.ndim != 5:
       raise ValueError(f"clips should be [B, T, H, W, 3], are {list(x.shape)}")
@@ -77,8 +77,7 @@ class ResNet3d(nn.Module):
         x = self._block(layer, i, j)(x, train=train)
       features[f"stage{i + 1}"] = x
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    pooled = wide.mean(axis=(1, 2, 3)).astype(x.dtype)
-    return features | {"map": x, "pooled": pooled}
+    return features | {"map": x, "pooled": wide.mean(axis=(1, 2, 3))}
 
   def _stem(self, layer: "Layer", x: jax.Array) -> jax.Array:
     if self.form == "r3d":
