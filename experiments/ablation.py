@@ -34,6 +34,8 @@ class Table:
     note: a sentence below the table, for example where the directions come from.
     mean: name of one more row, the mean of all these and their standard deviation, for rows that
       are splits of a data set; "" for none.
+    numbers: head of one more column -> which of a run's numbers it shows, as results.json has it;
+      they are no means over items, and not tested.
   """
 
   name: str
@@ -44,6 +46,7 @@ class Table:
   similarity: str = "cosine"
   note: str = ""
   mean: str = ""
+  numbers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     if self.by not in ("row", "similarity") or (self.by == "similarity" and len(self.rows) != 1):
@@ -68,10 +71,17 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-  """What a run found: column ("task/similarity") -> item -> value; and how long it took."""
+  """What a run found.
+
+  Attributes:
+    per_item: column ("task/similarity") -> item -> value.
+    minutes: how long it took.
+    numbers: the row of results.json that these are of.
+  """
 
   per_item: Mapping[str, Mapping[str, float]]
   minutes: float
+  numbers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def pick(tables: list[Table], name: str) -> list[Table]:
@@ -135,7 +145,8 @@ def read(folder: pathlib.Path) -> Measured | None:
     return None
   try:
     found = json.loads(file.read_text())
-    return Measured(list(found["rows"].values())[-1]["per_item"], found["minutes"])
+    last = list(found["rows"].values())[-1]
+    return Measured(last["per_item"], found["minutes"], last)
   except (ValueError, KeyError, IndexError) as e:
     raise ConfigError(f"{file} is damaged; delete {folder} to run it again") from e
 
@@ -148,7 +159,8 @@ def summarise(table: Table, results: Mapping[str, Mapping[int, Measured]]) -> di
 
   Returns:
     dict: `rows`: name -> column -> {"mean", "std", "seeds"}, std being that of a sample of seeds,
-    None for one seed, and in the row `table.mean` that of a sample of rows; `expected`: a list of
+    None for one seed, and in the row `table.mean` that of a sample of rows, with "plain" for those
+    of `table.numbers`; `expected`: a list of
     tests; `minutes` of all runs; `name`, `title`, `note`.
   """
   measured = _by_similarity(table, results) if table.by == "similarity" else results
@@ -156,9 +168,12 @@ def summarise(table: Table, results: Mapping[str, Mapping[int, Measured]]) -> di
   for name, by_seed in measured.items():
     columns = {}
     for column in next(iter(by_seed.values())).per_item if by_seed else ():
-      means = [float(np.mean(list(m.per_item[column].values()))) for m in by_seed.values()]
-      std = float(np.std(means, ddof=1)) if len(means) > 1 else None
-      columns[column] = {"mean": float(np.mean(means)), "std": std, "seeds": sorted(by_seed)}
+      columns[column] = _over_seeds({s: np.mean(list(m.per_item[column].values()))
+                                     for s, m in by_seed.items()})
+    for head, key in table.numbers.items():
+      known = {s: x for s, m in by_seed.items() if (x := m.numbers.get(key)) is not None}
+      if known:
+        columns[head] = _over_seeds(known) | {"plain": True}
     rows[name] = columns
   if table.mean:
     rows[table.mean] = _mean([rows.get(name, {}) for name in table.rows])
@@ -166,6 +181,12 @@ def summarise(table: Table, results: Mapping[str, Mapping[int, Measured]]) -> di
   return {"name": table.name, "title": table.title, "note": table.note, "rows": rows,
           "expected": tests, "minutes": sum(m.minutes for r in results.values()
                                             for m in r.values())}
+
+
+def _over_seeds(values: Mapping[int, float]) -> dict:
+  found = [float(x) for x in values.values()]
+  return {"mean": float(np.mean(found)), "seeds": sorted(values),
+          "std": float(np.std(found, ddof=1)) if len(found) > 1 else None}
 
 
 def _mean(rows: Sequence[dict]) -> dict:
@@ -241,7 +262,7 @@ def _cell(cell: dict | None, best: float) -> str:
   if cell is None:
     return "-"
   text = f"{cell['mean']:.3f}" + ("" if cell["std"] is None else f" ± {cell['std']:.3f}")
-  return f"**{text}**" if cell["mean"] == best else text
+  return f"**{text}**" if cell["mean"] == best and "plain" not in cell else text
 
 
 def _told(test: dict) -> str:

@@ -172,7 +172,7 @@ def _make_absolute(config) -> None:
 def _default_workdir(config) -> pathlib.Path:
   """A folder for each distinct config, so that ablations never overwrite each other."""
   file, _, preset = (config_spec(sys.argv) or "run").partition(":")
-  name = "-".join(p for p in (pathlib.Path(file).stem, preset) if p)
+  name = "-".join(p for p in (pathlib.Path(file).stem, *preset.split(",")) if p)
   return pathlib.Path("runs") / f"{name}-{digest(config)}"
 
 

@@ -47,7 +47,7 @@ def main(argv) -> int:
   config, _ = cli.resolve(command_line.CONFIG, command_line.WORKDIR.value, "train")
   spec = cli.config_spec(sys.argv)
   tables = load(spec, SWEEP.value)
-  name = spec.removesuffix(".py").replace(".py:", "-").rpartition("/")[2]
+  name = spec.removesuffix(".py").replace(".py:", "-").replace(",", "-").rpartition("/")[2]
   workdir = pathlib.Path(command_line.WORKDIR.value or pathlib.Path("runs") / f"{name}-sweep")
   config = ablation.change(config, QUIET, "sweep")
   runs, folders = ablation.plan(config, tables, SEEDS.value, workdir)

@@ -1,5 +1,7 @@
 """The arithmetic of ablation tables, worked by hand; and that the tables of tca.py can be run."""
 
+import dataclasses
+
 import ml_collections
 import numpy as np
 import pytest
@@ -34,6 +36,22 @@ def test_means_and_standard_deviations_are_over_seeds():
   assert found["rows"]["c"]["DSVR/cosine"] == {"mean": pytest.approx(0.6), "std": None,
                                                "seeds": [0]}
   assert found["minutes"] == pytest.approx(6)
+
+
+def test_other_numbers_of_a_run_are_shown_beside_and_not_judged():
+  table = dataclasses.replace(TABLE, numbers={"risk": "clips/aurc_ratio/motion"})
+  results = {row: {seed: dataclasses.replace(m, numbers={"clips/aurc_ratio/motion": 0.5 + seed})
+                   for seed, m in by_seed.items() if row != "c"} or by_seed
+             for row, by_seed in RESULTS.items()}
+  found = ablation.summarise(table, results)
+  assert found["rows"]["a"]["risk"] == {
+      "mean": 1.0, "std": pytest.approx(0.5**0.5), "seeds": [0, 1], "plain": True}
+  assert "risk" not in found["rows"]["c"]  # a method that has none
+  assert found["expected"] == ablation.summarise(TABLE, RESULTS)["expected"]
+  lines = ablation.markdown(found).splitlines()
+  assert lines[2] == "|  | DSVR cosine | DSVR chamfer | risk | seeds |"
+  assert lines[4] == "| a | **0.700 ± 0.141** | 0.300 ± 0.141 | 1.000 ± 0.707 | 2 |"
+  assert lines[6] == "| c | 0.600 | 0.100 | - | 1 |"
 
 
 def test_verdicts():

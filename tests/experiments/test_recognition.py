@@ -200,6 +200,15 @@ def test_features_of_videos_are_written(run, cache, server, tmp_path):
 
 
 @dear
+def test_a_half_precision_backbone_goes_through_training_and_export(cache, server, tmp_path):
+  result = server.run(*train("provico", tmp_path / "run", cache, method__args__dtype="bfloat16"))
+  assert result.status == 0, result.err
+  assert "The exported model was evaluated as well: the same features" in result.out
+  found = harness.rows(tmp_path / "run")["trained ProViCo"]
+  assert np.isfinite([v for k, v in found.items() if k.startswith("motion")]).all()
+
+
+@dear
 @pytest.mark.parametrize("name, settings, words", [
     ("cycle_contrast", {"views__name": "clip"}, "views.name='clip'; did you mean 'clips'"),
     ("cycle_contrast", {"evals__linear__views__frames": 4}, "evals.linear.views.frames=4"),

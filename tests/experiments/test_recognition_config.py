@@ -19,8 +19,9 @@ from vssl_jax.types import ConfigError
 FILES = {"cycle_contrast": cycle_contrast, "provico": provico}
 CASES = [("cycle_contrast", p) for p in ("", "folder", "r2v2", "imagenet", "ucf101", "otb",
                                          "got10k")] + [
-    ("provico", p) for p in ("", "paper", "simclr", "folder", "kinetics", "ucf101", "hmdb51",
-                             "kinetics400")]
+    ("provico", p) for p in ("", "folder", "kinetics", "ucf101_pretrain", "ucf101", "hmdb51",
+                             "kinetics400", "paper", "robust", "simclr", "r3d_18",
+                             "r2plus1d_18")]
 NAMED = {"folder": "folder", "imagenet": "imagenet", "ucf101": "ucf101", "otb": "otb",
          "got10k": "got10k", "hmdb51": "hmdb51", "kinetics400": "kinetics400"}
 
@@ -164,10 +165,28 @@ def test_simclr_has_the_presets_network_and_objectives_have_no_tables_of_their_o
   simclr = ablation.change(folder, table.rows["SimCLR"], "").method.args
   for key in ("backbone", "width", "dim"):
     assert simclr[key] == folder.method.args[key]
-  assert simclr.dim != provico.SIMCLR["args"]["dim"]
-  for preset in ("paper", "simclr", "ucf101"):
+  assert simclr.to_dict() == provico.get_config("folder,simclr").method.args.to_dict()
+  for preset in ("paper", "folder,simclr", "ucf101"):
     with pytest.raises(ConfigError, match=f"provico.py:{preset} has no tables"):
       provico.sweep("methods", preset)
+
+
+def test_changes_stand_behind_a_data_set():
+  config = provico.get_config("kinetics,paper,r2plus1d_18")
+  assert config.data.name == "kinetics400" and config.views.size == 112
+  assert config.method.args.backbone == "r2plus1d_18" and config.method.args.mining == "sampled"
+  assert {k: config.method.args[k] for k in provico.PAPER} == provico.PAPER
+  assert provico.get_config("folder,robust").to_json() == provico.get_config("folder").to_json()
+  assert provico.get_config("simclr").data.name == "procedural"
+  for preset, wrong in (("kinetics,folder", "folder"), ("papr", "papr"), ("paper,x", "x")):
+    with pytest.raises(ConfigError, match=f"has no preset '{wrong}'"):
+      provico.get_config(preset)
+
+
+def test_variances_of_1_at_first_are_that_in_any_dimension():
+  for preset, noise in (("", 8.0), ("kinetics", 16.0)):
+    table, = provico.sweep("positives", preset)
+    assert table.rows["variances of 1 at first"]["method.args.noise"] == noise  # log(r^2 / D) = 0
 
 
 def test_mining_begins_after_two_fifths_of_training_however_long():
