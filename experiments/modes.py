@@ -96,9 +96,18 @@ def finish(workflow, task, initial, state, workdir: pathlib.Path, start: float) 
   """The end of training: evaluation of all rows, export, figures, table."""
   say("evaluating")
   model, trained = task.model, task.model.trained_name
+  # What was found is kept until all of it is, in case the rest is interrupted.
+  unfinished = workdir / SCRATCH if jax.process_count() == 1 else None
+
+  def report(row, about, folder=None):
+    scratch = unfinished and unfinished / origin.digest(about)
+    if scratch:
+      cli.make_folder(scratch, "--workdir")
+    return task.report(row, scratch=scratch, about=about, folder=folder)
+
   rows = {**task.baselines(initial), trained: model.live(state)}
   # What the last row, the trained model's, predicts is kept.
-  reports = {name: task.report(row, folder=workdir if name == trained else None)
+  reports = {name: report(row, name, workdir if name == trained else None)
              for name, row in rows.items()}
   say("exporting, and evaluating what was exported")
   written = [workdir / name for name in ("config.json", "checkpoints", "metrics.jsonl",
@@ -106,7 +115,8 @@ def finish(workflow, task, initial, state, workdir: pathlib.Path, start: float) 
   if jax.process_index() == 0:
     written += model.export(state, workdir / "export")
   parallel.barrier("export")
-  exported = task.report(model.exported(workdir / "export" / "embed.jaxexport"))
+  file = workdir / "export" / "embed.jaxexport"
+  exported = report(model.exported(file), model.exported_digest(file))
   equal = workflow.check_equal(reports[trained], exported)
   pages, skipped = workflow.figures(task, reports, rows)  # all processes: models run on all devices
   if jax.process_index() == 0:
@@ -118,6 +128,8 @@ def finish(workflow, task, initial, state, workdir: pathlib.Path, start: float) 
         + "\n".join([*(f"  {p}" for p in written), *skipped]))
     minutes = (time.perf_counter() - start) / 60
     save(workdir / "results.json", workflow, text, reports, seed=task.config.seed, minutes=minutes)
+    if unfinished:
+      shutil.rmtree(unfinished, ignore_errors=True)
     print(f"\n{text}\n\n{minutes:.1f} minutes")
 
 

@@ -53,7 +53,7 @@ class Described:
     """
     self._embed, self._key, self._batch = embed, key, batch
     self.scratch, self.about = scratch, about
-    self._memory: dict[str, _Memory] = {}
+    self._plain: dict[str, _Memory | _Disk] = {}
 
   def of(self, views: Views) -> Part:
     """Features of all views of all readable videos, and those of `OUTPUTS` that there are.
@@ -92,15 +92,18 @@ class Described:
             if change is None or not needs or needs in plain.widths]
 
   def features(self) -> dict[str, list[np.ndarray]]:
-    """Of all that is kept in memory: each video's features, for each kind of views."""
+    """Each video's features, of all that was asked for as it is, for each kind of views."""
     return {group: [x[:, :kept.widths[self._key]] for x in kept.values()]
-            for group, kept in self._memory.items()}
+            for group, kept in self._plain.items()}
 
   def _kept(self, views: Views, change: Change | None):
-    group = origin.digest(VERSION, views.settings, self.about, change.name if change else ())
-    if self.scratch:
-      return _Disk(self.scratch / group)
-    return _Memory() if change else self._memory.setdefault(group, _Memory())
+    group = origin.digest(VERSION, views.settings, change.name if change else ())
+    if not change and group in self._plain:
+      return self._plain[group]
+    kept = _Disk(self.scratch / origin.digest(group, self.about)) if self.scratch else _Memory()
+    if not change:
+      self._plain[group] = kept
+    return kept
 
   def _describe(self, views: Iterable, names: Mapping[str, str], every: Mapping, needs: str):
     waiting = []
@@ -186,6 +189,9 @@ class _Disk:
 
   def __getitem__(self, name: str) -> np.ndarray:
     return self._store[name]
+
+  def values(self) -> Iterable[np.ndarray]:
+    return self._store.values()
 
   def append(self, name: str, rows: np.ndarray, widths: Mapping[str, int]) -> None:
     if self._writer is None:
