@@ -132,7 +132,8 @@ def test_defaults_are_the_papers():
   parameters = inspect.signature(optim.make).parameters.values()
   defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
   assert defaults == dict(learning_rate=1e-5, schedule="cosine", steps_per_update=1, warmup=0,
-                          halve_after=(400_000, 600_000, 800_000, 1_000_000), batch=1,
+                          warmup_from=0.0, halve_after=(400_000, 600_000, 800_000, 1_000_000),
+                          batch=1,
                           milestones=(), factor=0.1, final=0.0, weight_decay=1e-4, coupled=True,
                           decay_norms=True, optimiser="adam", b1=0.9, b2=0.999, eps=1e-8,
                           momentum=0.9, clip=0.0, head_first=0)
@@ -191,6 +192,38 @@ def test_constant_and_warmup():
   np.testing.assert_allclose(got, [0.25, 0.5, 0.75, 1, 1, 1], rtol=1e-6)
 
 
+def test_warmup_on_a_straight_line():
+  """From a rate given to the cosine's own at the warm-up's end, 2.0 (1 + cos(pi/4)) / 2 there."""
+  got = table("cosine", 2.0, 16, warmup=4, warmup_from=0.1, count=18)
+  end = 1 + np.cos(np.pi / 4)
+  np.testing.assert_allclose(got[:5], [0.1 + (end - 0.1) * t / 4 for t in range(5)], rtol=1e-6)
+  assert got[4:] == table("cosine", 2.0, 16, count=18)[4:]
+  got = table("cosine", 2.0, 12, steps_per_update=3, warmup=4, warmup_from=4.0, count=6)
+  end = 1 + np.cos(np.pi / 4)  # of the epoch that the fifth step is in
+  np.testing.assert_allclose(got, [*(4 + (end - 4) * t / 4 for t in range(4)), end, end], rtol=1e-6)
+  got = table("constant", 1.0, 9, warmup=2, warmup_from=0.5, count=4)
+  np.testing.assert_allclose(got, [0.5, 0.75, 1, 1])
+
+
+def test_pyslowfasts_recipe():
+  """provico spec 10: 200 epochs at 0.1, the first 35 of them from 0.001; here of 3 steps each."""
+  got = table("cosine", 0.1, 600, warmup=105, warmup_from=0.001, count=600)
+  epochs = np.arange(600) / 3
+  want = 0.05 * (1 + np.cos(np.pi * epochs / 200))
+  end = 0.05 * (1 + np.cos(np.pi * 35 / 200))
+  want = np.where(epochs < 35, 0.001 + epochs * (end - 0.001) / 35, want)
+  np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-8)
+
+
+def test_warmup_reaches_the_updates():
+  got = run(learning_rate=1.0, schedule="constant", optimiser="sgd", momentum=0.0,
+            weight_decay=0.0, warmup=4, warmup_from=0.2)
+  params = jax.tree.map(np.float64, start())
+  for g, grads, rate in zip(got, gradients(), [0.2, 0.4, 0.6, 0.8, 1, 1], strict=True):
+    params = jax.tree.map(lambda p, d, r=rate: p - r * d, params, grads)
+    np.testing.assert_allclose(g["w"], params["w"], rtol=1e-5, atol=1e-6)
+
+
 def test_wrong_settings_are_named():
   with pytest.raises(ConfigError, match=r"optim\.schedule='cosin'.*cosine, constant, halving, mil"):
     optim.make(steps=3, schedule="cosin")
@@ -202,7 +235,9 @@ def test_wrong_settings_are_named():
     optim.make(steps=3, schedule="exponential")
   with pytest.raises(ConfigError, match=r"optim\.steps_per_update=0"):
     optim.make(steps=3, steps_per_update=0)
-  for name in ("learning_rate", "warmup", "weight_decay", "clip", "momentum"):
+  with pytest.raises(ConfigError, match=r"optim\.warmup_from=0\.1 is where .* set optim\.warmup"):
+    optim.make(steps=3, warmup_from=0.1)
+  for name in ("learning_rate", "warmup", "warmup_from", "weight_decay", "clip", "momentum"):
     with pytest.raises(ConfigError, match=rf"optim\.{name}=-1 must be at least 0"):
       optim.make(steps=3, **{name: -1})
 

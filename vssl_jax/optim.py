@@ -1,6 +1,6 @@
 """Optimisers and learning-rate schedules as optax transformations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,8 @@ HALVINGS = (400_000, 600_000, 800_000, 1_000_000)  # clips (corrflow spec 8)
 
 
 def learning_rate_at(name: str, learning_rate: float, steps: int, *, steps_per_update: int = 1,
-                     warmup: int = 0, halve_after: Sequence[int] = HALVINGS, batch: int = 1,
+                     warmup: int = 0, warmup_from: float = 0.0,
+                     halve_after: Sequence[int] = HALVINGS, batch: int = 1,
                      milestones: Sequence[int] = (), factor: float = 0.1, final: float = 0.0):
   """Learning rate as a function of the step.
 
@@ -25,6 +26,8 @@ def learning_rate_at(name: str, learning_rate: float, steps: int, *, steps_per_u
     steps_per_update: the rate changes only every so many steps; set it to the steps of an epoch
       for a schedule that is stepped once an epoch (tca spec 9).
     warmup: for so many first steps the rate is scaled by (step + 1) / (warmup + 1).
+    warmup_from: if above 0, the rate instead goes on a straight line from this one, at step 0, to
+      what the schedule has at step `warmup` (PySlowFast's warm-up, provico spec 10).
     halve_after: of "halving", in units of which a step sees `batch`: with batch=1, steps.
     milestones: steps from which on the rate is multiplied by `factor`, of "milestones".
     final: of "exponential", above 0.
@@ -38,9 +41,12 @@ def learning_rate_at(name: str, learning_rate: float, steps: int, *, steps_per_u
   if name == "exponential" and not (final > 0 and learning_rate > 0):
     raise ConfigError(f"optim.final={final} and optim.learning_rate={learning_rate} must be above "
                       "0 with optim.schedule='exponential'")
+  if warmup_from and not warmup:
+    raise ConfigError(f"optim.warmup_from={warmup_from} is where a warm-up begins; set "
+                      "optim.warmup to its steps, or this to 0")
   halvings = [n // batch for n in halve_after]  # step * batch > n, without overflow
 
-  def rate(step):
+  def scheduled(step):
     at = (step // steps_per_update) * steps_per_update
     value = learning_rate
     if name == "cosine":
@@ -51,18 +57,29 @@ def learning_rate_at(name: str, learning_rate: float, steps: int, *, steps_per_u
       value = learning_rate * factor ** sum(jnp.where(at >= n, 1.0, 0.0) for n in milestones)
     if name == "exponential":
       value = learning_rate * (final / learning_rate) ** (at / max(steps, 1))
-    return value * jnp.minimum(1.0, (step + 1) / (warmup + 1)) if warmup else jnp.asarray(value)
+    return jnp.asarray(value)
+
+  return _warmed(scheduled, warmup, warmup_from) if warmup else scheduled
+
+
+def _warmed(scheduled: Callable, warmup: int, warmup_from: float) -> Callable:
+  """`scheduled`, a function of the step, with a warm-up."""
+  def rate(step):
+    if not warmup_from:
+      return scheduled(step) * jnp.minimum(1.0, (step + 1) / (warmup + 1))
+    rising = warmup_from + (scheduled(warmup) - warmup_from) * (step / warmup)
+    return jnp.where(step < warmup, rising, scheduled(step))
 
   return rate
 
 
 def make(*, steps: int, learning_rate: float = 1e-5, schedule: str = "cosine",
-         steps_per_update: int = 1, warmup: int = 0, halve_after: Sequence[int] = HALVINGS,
-         batch: int = 1, milestones: Sequence[int] = (), factor: float = 0.1, final: float = 0.0,
-         weight_decay: float = 1e-4, coupled: bool = True, decay_norms: bool = True,
-         optimiser: str = "adam", b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8,
-         momentum: float = 0.9, clip: float = 0.0,
-         head_first: int = 0) -> optax.GradientTransformation:
+         steps_per_update: int = 1, warmup: int = 0, warmup_from: float = 0.0,
+         halve_after: Sequence[int] = HALVINGS, batch: int = 1, milestones: Sequence[int] = (),
+         factor: float = 0.1, final: float = 0.0, weight_decay: float = 1e-4,
+         coupled: bool = True, decay_norms: bool = True, optimiser: str = "adam",
+         b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, momentum: float = 0.9,
+         clip: float = 0.0, head_first: int = 0) -> optax.GradientTransformation:
   """Adam or SGD, with weight decay added to the gradient (`coupled`, as PyTorch's) or AdamW's.
 
   Args:
@@ -79,13 +96,13 @@ def make(*, steps: int, learning_rate: float = 1e-5, schedule: str = "cosine",
     raise ConfigError(f"optim.optimiser={optimiser!r} is unknown; choose one of "
                       f"{', '.join(OPTIMISERS)}")
   for name, value in (("learning_rate", learning_rate), ("warmup", warmup), ("momentum", momentum),
-                      ("head_first", head_first),
+                      ("warmup_from", warmup_from), ("head_first", head_first),
                       ("weight_decay", weight_decay), ("clip", clip)):
     if value < 0:
       raise ConfigError(f"optim.{name}={value} must be at least 0")
   rate = learning_rate_at(schedule, learning_rate, steps, steps_per_update=steps_per_update,
-                          warmup=warmup, halve_after=halve_after, batch=batch,
-                          milestones=milestones, factor=factor, final=final)
+                          warmup=warmup, warmup_from=warmup_from, halve_after=halve_after,
+                          batch=batch, milestones=milestones, factor=factor, final=final)
   mask = None if decay_norms else lambda params: jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
   decay = [optax.add_decayed_weights(weight_decay, mask)] if weight_decay else []
   adapt = [optax.scale_by_adam(b1, b2, eps) if optimiser == "adam" else optax.trace(momentum)]

@@ -53,12 +53,14 @@ MEANING = {
                 "precision: frames with the centre within 20 pixels. AO: mean overlap, SR: frames "
                 "above an overlap.",
     "uncertainty": "R@1: percentage of the test videos whose nearest training video is of their "
-                   "class; risk: area under the risk-coverage curve of R@1, in percent of that of "
-                   "a random order, below 100 where uncertain videos are those that fail; risk by "
-                   "distance: likewise, videos far from all training videos taken for uncertain; "
-                   "own risk: by variance again, of clips whose nearest clip is of another video; "
-                   "noise, blur: 100 times Spearman's rank correlation of the variance that clips "
-                   "are given and the strength of what was done to them, mean over videos.",
+                   "class; R@1 B.: likewise, nearest by Bhattacharyya's distance of the videos' "
+                   "distributions; risk: area under the risk-coverage curve of R@1, in percent of "
+                   "that of a random order, below 100 where uncertain videos are those that fail; "
+                   "risk by distance: likewise, videos far from all training videos taken for "
+                   "uncertain; own risk: by variance again, of clips whose nearest clip is of "
+                   "another video; noise, blur: 100 times Spearman's rank correlation of the "
+                   "variance that clips are given and the strength of what was done to them, mean "
+                   "over videos.",
 }
 
 

@@ -30,6 +30,37 @@ def test_no_function_of_a_pickle_is_run(tmp_path, function, protocol, wrap):
   assert not witness.exists()
 
 
+def forbid(*args):
+  raise AssertionError("a pickle was loaded")
+
+
+@pytest.mark.parametrize("key", ["blobs", b"blobs"], ids=repr)
+@pytest.mark.parametrize("protocol", [0, 1, 2, 5])
+def test_caffe2_is_told_apart_and_not_loaded(tmp_path, monkeypatch, protocol, key):
+  monkeypatch.setattr(torch_pickle, "_Unpickler", forbid)
+  witness = tmp_path / "witness"
+  tree = {"cfg": "MODEL: {}", key: {"conv1_w": np.full((2, 3), 200, np.uint8), "lr": np.float32(1)},
+          "evil": Call(os.system, f"touch {witness}")}
+  path = tmp_path / "SLOWONLY_8x8_R50.pkl"
+  # Python 2, which wrote them, has other opcodes for its strings.
+  old = pickle.dumps(tree, protocol).replace(b"X\x05\0\0\0blobs", b"U\x05blobs")
+  for data in (pickle.dumps(tree, protocol), old, old[:-9]):
+    path.write_bytes(data)
+    with pytest.raises(TorchFileError, match=r"8x8_R50\.pkl: weights of Caffe2.*\.pyth files are"):
+      read(path)
+  assert not witness.exists()
+
+
+@pytest.mark.parametrize("tree", [
+  {"weights": np.ones(2)}, {"blobs": {"a": [1.0]}}, {"blob": {"blobs2": np.ones(2)}}], ids=str)
+def test_other_pickles_are_not_taken_for_caffe2(tmp_path, tree):
+  path = tmp_path / "x.pkl"
+  path.write_bytes(pickle.dumps(tree, 2))
+  with pytest.raises(TorchFileError) as error:
+    read(path)
+  assert "Caffe2" not in str(error.value)
+
+
 def test_legacy_file_with_a_hostile_tree(tmp_path):
   header = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
   hostile = Call(os.system, f"touch {tmp_path / 'witness'}")

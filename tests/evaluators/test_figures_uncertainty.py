@@ -38,6 +38,14 @@ def test_training_is_drawn_by_steps():
     figures_uncertainty.training_figure([10], [3.0], [20.0])
 
 
+@pytest.mark.parametrize("u", [[3.0, 2.0], [0.0, 0.0], [-3.0, -8.0], [2.0, -1.0]], ids=str)
+def test_training_shows_uncertainty_of_any_sign(u):
+  panel, _ = figures_uncertainty.training_figure([10, 20], u, [20.0, 50.0]).axes
+  low, high = panel.get_ylim()
+  assert low <= min(u) <= max(u) <= high and low < high
+  assert low == 0 if min(u) >= 0 else min(u) - 1 < low < 0
+
+
 def test_strengths_are_relative_medians():
   rng = np.random.default_rng(0)
 
@@ -53,6 +61,23 @@ def test_strengths_are_relative_medians():
       line = lines(panel)[row]
       np.testing.assert_array_equal(line.get_xdata(), [0, 1, 4])
       np.testing.assert_allclose(line.get_ydata(), np.median(each[k].u / each[k].u[0], axis=1))
+
+
+def test_strengths_that_are_not_positive_are_differences():
+  """One number at 0 or below, in any row and at any strength, and all panels show differences."""
+  at, above = np.array([0.0, 1, 4]), np.array([[1.0, 2, 4], [2, 4, 8], [3, 6, 12]])
+  below = above - 9
+  for one in (below, above - 1, above - 12, -above):
+    rows = {"first": [uncertainty.Strengths("noise", at, above)],
+            "trained": [uncertainty.Strengths("noise", at, one)]}
+    panel, *_ = figures_uncertainty.strengths_figure(rows).axes
+    for row, u in (("first", above), ("trained", one)):
+      np.testing.assert_allclose(lines(panel)[row].get_ydata(), np.median(u - u[0], axis=1))
+    assert panel.get_ylabel() == "uncertainty, less that without"
+  rows = {"trained": [uncertainty.Strengths("noise", at, below, clips=above)]}
+  panel, *_ = figures_uncertainty.strengths_figure(rows).axes
+  np.testing.assert_allclose(lines(panel)["trained"].get_ydata(), [1, 2, 3])
+  assert panel.get_ylabel() == "uncertainty, of that without"
 
 
 def test_strengths_are_of_the_clips_where_those_are_known():

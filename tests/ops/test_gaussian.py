@@ -171,6 +171,9 @@ def test_soft_limits():
   slope = jax.vmap(jax.grad(lambda v: gaussian.soft_clamp(v, -12, 4)))(x)
   np.testing.assert_allclose(slope[3], 1, atol=2e-3)
   assert (slope[1:-1] > 0).all() and np.isfinite(slope).all()
+  beyond = np.float32([-12 - 80, 4 + 80, -100, 100])
+  slope = jax.vmap(jax.grad(lambda v: gaussian.soft_clamp(v, -12, 4)))(beyond)
+  np.testing.assert_allclose(slope, [np.exp(-80.0), np.exp(-80.0), 0, 0], rtol=1e-5)
 
 
 def test_uncertainty():

@@ -2,6 +2,10 @@
 
 `r3d_18` and `r2plus1d_18` are torchvision's, `slow_r50` is PySlowFast's. A network is recognised by
 the names of its stem.
+
+torchvision trained its video networks on frames normalised by mean (0.43216, 0.394666, 0.37645) and
+std (0.22803, 0.22145, 0.216989); ProViCo's are normalised by 0.45 and 0.225 on every channel (spec
+2). Under torchvision's weights features therefore shift a little from what torchvision would give.
 """
 
 import functools

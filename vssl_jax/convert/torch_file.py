@@ -158,6 +158,11 @@ def _open_zip(file: Any, size: int) -> tuple[Any, ReadStorage, bool]:
 
 def _open_legacy(head: bytes, data: bytes) -> tuple[Any, ReadStorage, bool]:
   """As `_open_zip`, for files of torch before 1.6: five pickles, then the storages in a row."""
+  if torch_pickle.is_caffe2(data):
+    raise TorchFileError(
+      "weights of Caffe2 (a pickle of NumPy arrays under 'blobs'), as PySlowFast's model zoo has "
+      "them in .pkl: these aren't read, and the file was not loaded. PySlowFast's .pyth files are; "
+      "its TRAIN.CHECKPOINT_TYPE=caffe2 reads the .pkl, and what it saves then is one")
   _refuse_other_kinds(head)
   stream = io.BytesIO(data)
   header = [torch_pickle.load(stream)[0] for _ in range(3)]

@@ -180,6 +180,18 @@ class _Unpickler(pickle.Unpickler):
     return self.storages[-1]
 
 
+def is_caffe2(data: bytes) -> bool:
+  """Whether a pickle names "blobs" and NumPy arrays, as Caffe2's weights do; nothing is loaded."""
+  names = set()
+  try:
+    for _, argument, _ in pickletools.genops(data):
+      if isinstance(argument, (str, bytes)) and len(argument) < 64:  # arrays' bytes are of no use
+        names.add(argument if isinstance(argument, str) else argument.decode("latin1"))
+  except ValueError:  # damaged or no pickle: what was seen until then tells
+    pass
+  return "blobs" in names and any(n.startswith("numpy.") for n in names)
+
+
 def load(stream: BinaryIO) -> tuple[Any, list[Storage]]:
   """Reads one pickle, leaving the stream just behind it.
 

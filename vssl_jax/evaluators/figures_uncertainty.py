@@ -79,7 +79,8 @@ def training_figure(steps: Sequence[int], u: Sequence[float], recall: Sequence[f
     panel.plot(steps, values, marker=LINES[0][2], label=name, **_style(0))
     panel.set_title(name, loc="left", fontsize=12, fontweight="bold", color=INK)
     panel.set(xlabel="step")
-  panels[0].set_ylim(bottom=0)
+  if min(u) >= 0:  # an entropy may be below, and has no zero to be compared with
+    panels[0].set_ylim(bottom=0)
   panels[1].set_ylim(0, 100)
   page.subplots_adjust(top=0.78)
   left, high = panels[0].get_position().x0, page.get_figheight()
@@ -95,8 +96,9 @@ def strengths_figure(found: Mapping[str, Sequence[Strengths]], *,
   """Uncertainty against what was done to the clips: one panel a corruption, one line a row.
 
   Of what the clips have on their own, where that is known. Lines are medians over videos, relative
-  to each video's own uncertainty without corruption; bands hold half of the videos. Above a panel
-  stands the rank correlation of the last row, mean over videos.
+  to each video's own uncertainty without corruption: its share of that, or, where one isn't above 0
+  (an entropy), the difference from it, in all panels alike. Bands hold half of the videos. Above a
+  panel stands the rank correlation of the last row, mean over videos.
 
   Args:
     found: row -> corruptions, the same ones in every row.
@@ -111,10 +113,12 @@ def strengths_figure(found: Mapping[str, Sequence[Strengths]], *,
     raise ConfigError(f"rows should have the same corruptions, at least one: {names}")
   count = len(next(iter(names.values())))
   page, panels = _page(count)
+  drawn = {row: [s.u if s.clips is None else s.clips for s in each] for row, each in found.items()}
+  shares = all((u > 0).all() for each in drawn.values() for u in each)
   for i, (row, each) in enumerate(reversed(found.items())):
-    for panel, s in zip(panels, each, strict=True):
-      u = s.u if s.clips is None else s.clips
-      low, middle, high = np.percentile(u / np.maximum(u[0], 1e-300), (25, 50, 75), axis=1)
+    for panel, s, u in zip(panels, each, drawn[row], strict=True):
+      relative = u / u[0] if shares else u - u[0]
+      low, middle, high = np.percentile(relative, (25, 50, 75), axis=1)
       style = _style(i)
       panel.plot(s.strengths, middle, marker=LINES[i % len(LINES)][2], label=row, **style)
       panel.fill_between(s.strengths, low, high, color=style["color"], alpha=0.15, linewidth=0)
@@ -125,7 +129,7 @@ def strengths_figure(found: Mapping[str, Sequence[Strengths]], *,
     panel.set_title(f"rank correlation {within:.2f} ({last})", loc="right", fontsize=9, color=FAINT)
     panel.set_title(s.name, loc="left", fontsize=12, fontweight="bold", color=INK)
     panel.set(xlabel=f"strength{f' ({unit})' if unit else ''}")
-  panels[0].set_ylabel("uncertainty, of that without")
+  panels[0].set_ylabel(f"uncertainty, {'of' if shares else 'less'} that without")
   _head(page, panels[0], title or "Are worse clips less certain?",
         "Median over videos; bands hold half of them.")
   return page

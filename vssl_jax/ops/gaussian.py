@@ -19,10 +19,11 @@ def widen(*arrays: jax.Array) -> list[jax.Array]:
 
 
 def soft_clamp(logvar: jax.Array, low: float, high: float) -> jax.Array:
-  """Into [low, high], with a slope that is nowhere zero: softplus at both ends.
+  """Into [low, high]: softplus at both ends, whose slope beyond them falls off exponentially.
 
-  Far from the ends it changes nothing: by less than 1e-3 where 7 away. The upper end bends the
-  lower one too, to `log1p(exp(low - high))` below it.
+  The slope d beyond an end is about exp(-d), which in float32 is 0 from d = 88 on. Far from the
+  ends nothing changes: by less than 1e-3 where 7 away. The upper end bends the lower one too, to
+  `log1p(exp(low - high))` below it.
   """
   logvar, = widen(logvar)
   logvar = low + jax.nn.softplus(logvar - low)

@@ -170,6 +170,15 @@ def test_a_row_without_variances_has_dashes():
   assert found.report.report.u is None and set(found.report.report.hits) == {"cosine"}
 
 
+def test_every_column_of_uncertainty_is_explained():
+  train, test = (measures.distributions(x) for x in (TRAIN, ONE_WRONG))
+  given = args(measures=("cosine",), corruptions=dict(noise=(0, 1), blur=(0, 1)))
+  shown = measures.by_uncertainty(train, test, ["q0", "q1", "q2"], {}, given).shown
+  explained = {head for part in measures.MEANING["uncertainty"].split("; ")
+               for head in part.partition(":")[0].split(", ")}
+  assert explained == set(shown)
+
+
 @pytest.mark.parametrize("name, given, words", [
     ("kn", {}, r"evals\.x\.name='kn'.*knn"),
     ("knn", dict(kz=(1,)), r"evals\.x\.name='knn' takes no 'kz'"),
