@@ -59,6 +59,7 @@ def test_a_layer_alone_learns_at_the_rate_of_linear_evaluation(preset, rate):
   table, = classify.sweep("start", preset)
   config = ablation.change(classify.get_config(preset), table.rows["frozen"], "")
   assert config.method.args.frozen and config.optim.learning_rate == pytest.approx(rate)
+  assert config.method.args.dropout == 0
   if preset == "ucf101":
     recipe = linear.RECIPES["small_video"]
     assert rate == recipe.lr * config.train.batch / recipe.batch
