@@ -111,6 +111,8 @@ class Training:
 
   Attributes:
     train_data: None for a run without steps.
+    facts: what reports tell of a run besides its config: "videos", how many it is trained on, and
+      "start", what trained its `method.weights`, "" where that isn't known.
   """
 
   def __init__(self, config, workdir: pathlib.Path):
@@ -122,11 +124,12 @@ class Training:
     records = self.train_data.records if self.train_data else ()
     self._origin = {"method.weights": origin.of_weights(config, "method"),
                     "data": origin.digest([record.id for record in records])}
+    self.facts = {"videos": len(records), "start": pretrained.told(config.method.weights)}
     origin.check(workdir, self._origin)
 
   def save(self, workdir: pathlib.Path) -> None:
     """Writes what a run depends on and its config only names."""
-    origin.write(workdir, self._origin)
+    origin.write(workdir, self._origin | self.facts)
 
   def batches(self, read: Callable, first_step: int = 0) -> Iterator:
     """This process's training batches of what `read` makes of a record, from a step on."""

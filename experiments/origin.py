@@ -12,14 +12,14 @@ from vssl_jax.types import ConfigError
 FILE = "origin.json"
 
 
-def write(workdir: pathlib.Path, origin: dict[str, str]) -> None:
-  """Writes into a run's folder what it begins with: name -> hash."""
+def write(workdir: pathlib.Path, origin: dict[str, str | int]) -> None:
+  """Writes into a run's folder what it begins with: name -> hash, and what reports tell of it."""
   temporary = workdir / "origin.tmp"
   temporary.write_text(json.dumps(origin, indent=1))
   os.replace(temporary, workdir / FILE)
 
 
-def read(workdir: pathlib.Path) -> dict[str, str]:
+def read(workdir: pathlib.Path) -> dict[str, str | int]:
   """What `write` wrote; {} in a folder without it."""
   file = workdir / FILE
   return json.loads(file.read_text()) if file.is_file() else {}

@@ -1,11 +1,13 @@
 """`method.weights`: a run that begins with others' parameters instead of random ones."""
 
 import dataclasses
+import pathlib
 
 import jax
 
 from experiments import registry
 from vssl_jax import parallel
+from vssl_jax.convert import trunk
 from vssl_jax.types import ConfigError, PyTree
 
 
@@ -33,6 +35,31 @@ def load(config):
     raise ConfigError(f"method.weights={path} holds a {found.kind}, not a {wanted}; set "
                       f"method.args.aggregator={found.kind}")
   return found
+
+
+def told(path: str) -> str:
+  """What trained the backbone in a file, in words; "" where it doesn't tell: exports of runs do."""
+  found = trunk.about(path)
+  if not found:
+    return ""
+  start = f", from {found['start']}" if found["start"] else ""
+  what = " ".join(filter(None, (found["method"], "on", found["data"], found["split"])))
+  return f"{what}, {found['steps']} steps of {found['batch']}{start}"
+
+
+def about(config, title: str, step: int) -> dict[str, str]:
+  """What trained the backbone of a run, for the file that it is written to: see `trunk.save`.
+
+  A run that leaves its backbone as it was leaves what is told about it as well.
+  """
+  c, before = config, config.method.weights
+  if not step or c.method.args.get("frozen", False):
+    return trunk.about(before)
+  start, more = pathlib.Path(before).name, told(before)
+  if more:
+    start += f" ({more})"
+  return {"method": title, "data": c.data.name, "split": c.data.split, "steps": str(step),
+          "batch": str(c.train.batch), "backbone": c.method.args.backbone, "start": start}
 
 
 def begin(state, config, mesh, hint: str = ""):

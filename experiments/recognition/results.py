@@ -76,21 +76,38 @@ def _explain(task, reports: Mapping[str, Reports]) -> list[str]:
     lines.append(f"{stem}, {len(names)} splits: mean of {', '.join(names)}, ± their standard "
                  "deviation.")
   lines += tables.gains({label: _main_columns(row) for label, row in reports.items()})
-  lines.append(_trained(task.trained))
+  lines.append(_trained(task.trained, task.facts))
   if getattr(task, "dropped", 0):
     lines.append(f"{task.dropped} training videos could not be read and were left out.")
   return [textwrap.fill(line, 98) for line in lines]
 
 
-def _trained(c: Mapping) -> str:
-  """What numbers of different runs have to have in common to be compared (provico spec 11.3)."""
+def _trained(c: Mapping, facts: Mapping) -> str:
+  """What numbers of different runs have to have in common to be compared (provico spec 11.3).
+
+  Args:
+    c: the run's config.
+    facts: as of `clip_runs.Training`; {} of an older run.
+  """
   method, views, train = c["method"], c["views"], c["train"]
   given = {"image": "pictures", "clip": f"clips of {views.get('frames')} frames"}
-  start = f"from {method['weights']}" if method["weights"] else "from random weights"
-  return (f"Backbone {method['args']['backbone']} of width {method['args']['width']}, trained "
-          f"{start} on the data set {c['data']['name']!r}: {train['steps']} steps of "
-          f"{train['batch']} videos, {given[data.INPUTS[views['name']]]} of {views['size']} x "
-          f"{views['size']} pixels, seed {c['seed']}.")
+  start = method["weights"] or "random weights"
+  if facts.get("start"):
+    start += f" ({facts['start']})"
+  return (f"Backbone {method['args']['backbone']} of width {method['args']['width']}, global "
+          f"average pooling, trained from {start} on the data set {c['data']['name']!r}: "
+          f"{train['steps']} steps of {train['batch']} videos"
+          f"{_epochs(train, facts.get('videos', 0))}, {given[data.INPUTS[views['name']]]} of "
+          f"{views['size']} x {views['size']} pixels, seed {c['seed']}.")
+
+
+def _epochs(train: Mapping, videos: int) -> str:
+  """How often each video was seen; "" where their number isn't known."""
+  if not videos:
+    return ""
+  epochs = train["steps"] * train["batch"] / videos
+  shown = f"{epochs:.3g}" if epochs < 100 else f"{epochs:.0f}"
+  return f" ({shown} epoch{'s' * (shown != '1')} of {videos})"
 
 
 def _main_columns(row: Reports) -> dict[str, dict[str, float]]:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from data_pipelines import encode
-from experiments import clip_runs, inputs, registry
+from experiments import clip_runs, inputs, origin, pretrained, registry
 from experiments.recognition import data, evaluations, extraction, splits
 from experiments.recognition.described import Described
 from experiments.recognition.results import Reports, check_equal, figures, files, numbers, table
@@ -144,7 +144,8 @@ class Model(clip_runs.Model):
                   normalisation="done inside", about=about)
       written.append(folder / MAP)
     if backbone := trunk.of(params, aux):
-      trunk.save(folder / BACKBONE, backbone)
+      trunk.save(folder / BACKBONE, backbone,
+                 pretrained.about(self.config, self.title, int(state.step)))
       written.append(folder / BACKBONE)
     return written
 
@@ -164,6 +165,7 @@ class Evaluation:
 
   Attributes:
     trained: the run's config, for the report.
+    facts: what that doesn't tell, as of `clip_runs.Training`; older runs lack it.
     evaluations: name in `evals` -> evaluation.
     skipped: name in `evals` -> why it was left out.
     logged: rows of the run's metrics.jsonl; None, since they are of the run's own evaluations.
@@ -175,6 +177,7 @@ class Evaluation:
   def __init__(self, model: Model, workdir: pathlib.Path):
     self.model, self.config = model, model.config
     self.trained = json.loads((workdir / "config.json").read_text())
+    self.facts = origin.read(workdir)
     file = workdir / CLASSES
     self._prepare(json.loads(file.read_text()) if file.is_file() else None)
 
@@ -225,6 +228,7 @@ class Task(Evaluation):
     self.model, self.config, self.workdir = model, model.config, workdir
     self.trained = model.config.to_dict()
     self._training = clip_runs.Training(self.config, workdir)
+    self.facts = self._training.facts
     self._classes = None
     if self._training.train_data:
       data.check_classes(self._training.train_data, self.config, "data")

@@ -1,10 +1,12 @@
 """Backbones of both kinds from files of others, where methods keep them, and back."""
 
 import functools
+import json
 
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tests.convert import checkpoints
 from vssl_jax.convert import classifier, provico, resnet, resnet3d, simclr, trunk
@@ -67,6 +69,39 @@ def test_methods_keep_it_where_it_is_found_again(name, kind, tmp_path):
   for params, more in (({**found.params, "match": {}}, {}), ({"fc": {}}, {"frozen": found.params})):
     again = trunk.of(params, aux | more)
     assert again.keys() == state.keys() and same(again, state)
+
+
+TRAINED = dict(method="ProViCo", data="kinetics400", split="train", steps="375000", batch="128",
+               backbone="r3d_18", start="")
+
+
+def test_a_file_tells_what_trained_it(tmp_path):
+  _, state = made("r3d_18")
+  path, again, plain = (tmp_path / f"{name}.safetensors" for name in "abc")
+  trunk.save(path, state, TRAINED)
+  assert trunk.about(path) == trunk.about(str(path)) == TRAINED
+  assert same(trunk.load(path).params, made("r3d_18")[0]["params"])
+  for _ in range(5):  # a run that begins with a file knows it by its bytes
+    trunk.save(again, state, dict(reversed(TRAINED.items())))
+    assert again.read_bytes() == path.read_bytes()
+  for nothing in (None, {}):
+    trunk.save(plain, state, nothing)
+    assert trunk.about(plain) == {}
+  with pytest.raises(ValueError, match="about has method; it should have backbone, batch, data"):
+    trunk.save(plain, state, {"method": "ProViCo"})
+
+
+@pytest.mark.parametrize("metadata", [
+  {"format": "pt"}, {"vssl_jax": "{"}, {"vssl_jax": "[1]"}, {"vssl_jax": '{"method": "ProViCo"}'},
+  {"vssl_jax": json.dumps(TRAINED | {"steps": 375000})}])
+def test_files_of_others_tell_nothing(metadata, tmp_path):
+  path = tmp_path / "other.safetensors"
+  save_file(made("r3d_18")[1], path, metadata)
+  assert trunk.about(path) == {}
+  path.write_bytes(path.read_bytes()[:40])
+  assert trunk.about(path) == {}
+  assert trunk.about(tmp_path / "none.safetensors") == {} == trunk.about("")
+  assert trunk.about(checkpoints.write(tmp_path / "a.pth", made("r3d_18")[1])) == {}
 
 
 def test_what_is_neither():

@@ -17,7 +17,8 @@ from vssl_jax.types import ConfigError
 
 PRESETS = {"": "r3d_18", "folder": "r3d_18", "ucf101": "r3d_18", "hmdb51": "r3d_18",
            "ucf101_frames": "resnet18", "imagenet_linear": "resnet18",
-           "kinetics_linear": "r3d_18"}  # -> a smaller backbone of the kind, which traces sooner
+           "kinetics_linear": "r3d_18", "ucf101_linear": "r3d_18",
+           "hmdb51_linear": "r3d_18"}  # -> a smaller backbone of the kind, which traces sooner
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -54,14 +55,28 @@ def test_sweeps_name_settings_that_exist():
     config_file.check_key(config, name, name)
 
 
-@pytest.mark.parametrize("preset, rate", [("ucf101", 0.25), ("kinetics_linear", 4.0), ("", 0.025)])
+@pytest.mark.parametrize("preset, rate", [
+  ("ucf101", 0.25), ("kinetics_linear", 4.0), ("hmdb51_linear", 0.5), ("", 0.025)])
 def test_a_layer_alone_learns_at_the_rate_of_linear_evaluation(preset, rate):
   table, = classify.sweep("start", preset)
   config = ablation.change(classify.get_config(preset), table.rows["frozen"], "")
   assert config.method.args.frozen and config.optim.learning_rate == pytest.approx(rate)
+  assert config.method.args.dropout == 0
   if preset == "ucf101":
     recipe = linear.RECIPES["small_video"]
     assert rate == recipe.lr * config.train.batch / recipe.batch
+
+
+@pytest.mark.parametrize("preset", ["ucf101_linear", "hmdb51_linear"])
+def test_linear_classifiers_of_the_three_splits(preset):
+  table, = classify.sweep("splits", preset)
+  assert table.mean == "mean of 3 splits" and len(table.rows) == 3
+  for k, row in enumerate(table.rows.values(), 1):
+    c = ablation.change(classify.get_config(preset), row, "")
+    assert (c.data.split, c.evals.top1.data.test) == (f"train{k}", f"test{k}")
+    assert c.method.args.frozen and c.views.recipe == "linear_video"
+    recipe = linear.RECIPES["small_video"]  # the same classifier, of features described once
+    assert c.optim.learning_rate == recipe.lr * c.train.batch / recipe.batch
 
 
 def test_refusals_of_views():

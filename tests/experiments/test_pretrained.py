@@ -1,5 +1,7 @@
 """Backbones alone as a run's first weights: of a run's export, for every method that has one."""
 
+import dataclasses
+
 import jax
 import ml_collections
 import numpy as np
@@ -9,7 +11,7 @@ from experiments import classify, cycle_contrast, pretrained, provico
 from experiments.workflows import recognition
 from vssl_jax import export, parallel
 from vssl_jax.convert import cycle_contrast as heads
-from vssl_jax.convert import torch_file
+from vssl_jax.convert import torch_file, trunk
 from vssl_jax.types import ConfigError, TrainState
 
 PLACES = {"cycle_contrast": ("trunk",), "classifier": ("trunk",), "simclr": ("backbone",),
@@ -95,6 +97,31 @@ def test_a_run_begins_with_the_backbone_of_another(exported, source, target, arg
       assert same(state.params[name], group)
   if target == "provico":
     assert same(state.params["net"]["head"], start.params["net"]["head"])
+
+
+def test_an_export_tells_what_trained_its_backbone(tmp_path, monkeypatch):
+  monkeypatch.setattr(export, "save", lambda *args, **kwargs: None)
+
+  def after(steps, name, **args):
+    of, folder = model(name, **args), tmp_path / f"{len(list(tmp_path.iterdir()))}"
+    return of.export(dataclasses.replace(first(of), step=np.int32(steps)), folder)[-1]
+
+  path = after(7, "provico")
+  assert trunk.about(path) == dict(method="ProViCo", data="procedural", split="unlabelled",
+                                   steps="7", batch="4", backbone="r3d_18", start="")
+  words = "ProViCo on procedural unlabelled, 7 steps of 4"
+  assert pretrained.told(path) == words
+  tuned = after(3, "classifier", weights=path)
+  assert pretrained.told(tuned) == ("classifier on procedural unlabelled, 3 steps of 4, from "
+                                    f"backbone.safetensors ({words})")
+  # A backbone that is left as it was keeps its story.
+  assert pretrained.told(after(3, "classifier", weights=path, frozen=True)) == words
+  assert pretrained.told(after(0, "classifier", weights=path)) == words
+  assert pretrained.told(after(0, "provico")) == ""
+  # A file of others has a name alone.
+  heads.save(tmp_path / "r3d.safetensors", torch_file.read(path))
+  assert pretrained.told(after(2, "simclr", weights=tmp_path / "r3d.safetensors")) == (
+      "SimCLR on procedural unlabelled, 2 steps of 4, from r3d.safetensors")
 
 
 def test_heads_that_are_there_are_taken_and_have_to_fit(tmp_path, exported):

@@ -7,7 +7,7 @@ import json
 import jax
 import pytest
 
-from experiments import ablation, cli, cycle_contrast, provico
+from experiments import ablation, classify, cli, cycle_contrast, provico
 from experiments.recognition import evaluations, measures
 from experiments.workflows import recognition
 from vssl_jax import parallel
@@ -206,3 +206,90 @@ def test_objectives_are_those_of_the_method(name, mine):
       k: v for k, v in PRESETS[name].items() if k in mine}
   assert provico.PAPER.keys() >= provico.ROBUST.keys()  # `paper` undoes all of it
   assert {"hidden", "mine_after"} <= provico.PAPER.keys()  # and what the embedded run adds
+
+
+# Written out from the specs: what follows from an epoch is a product of its steps.
+FINE_TUNED = {  # provico spec 11.3; 10 x 3 views of 256 x 256: 11.1
+    "data.split": "train1", "evals.top1.data.test": "test1", "method.args.backbone": "slow_r50",
+    "method.args.dropout": 0.8, "method.args.frozen": False, "method.args.head_first": 0,
+    "optim.optimiser": "sgd", "optim.learning_rate": 0.01, "optim.momentum": 0.9,
+    "optim.schedule": "cosine", "optim.warmup": 0, "optim.weight_decay": 0.0, "train.batch": 64,
+    "views.clips": 1, "views.frames": 8, "views.stride": 8, "views.fps": 30.0, "views.size": 224,
+    "views.recipe": "fine_tune_provico", "views.augment.jitter": (0.4, 0.4, 0.4, 0.1),
+    "views.augment.jitter_p": 0.8, "views.augment.grey_p": 0.2, "views.augment.flip_p": 0.5}
+VIEWS_10_3 = {f"evals.top1.views.{key}": value for key, value in dict(
+    clips=10, crops=3, frames=8, stride=8, fps=30.0, size=256, short_side=256).items()}
+LINEAR = {  # provico spec 11.1, 11.2
+    "method.args.backbone": "slow_r50", "method.args.dropout": 0.0, "method.args.frozen": True,
+    "method.args.eval_norms": True, "optim.optimiser": "sgd", "optim.momentum": 0.9,
+    "optim.schedule": "cosine", "optim.weight_decay": 0.0, "views.frames": 8, "views.stride": 8,
+    "views.fps": 30.0, "views.size": 224, "views.recipe": "linear_video",
+    "views.augment": {"short_side": (256, 320), "flip_p": 0.5}}
+SMALL = {"optim.learning_rate": 0.5, "train.batch": 128,
+         "data.split": "train1", "evals.top1.data.test": "test1"}
+PINNED = {
+    (provico, "kinetics"): {  # provico spec 2, 4 to 6, 10; 240,000 videos are 1,875 batches
+        "data.name": "kinetics400", "data.split": "train", "method.args.backbone": "slow_r50",
+        "method.args.width": 64, "method.args.dim": 256, "method.args.samples": 8,
+        "method.args.beta": 1e-4, "method.args.lam": 0.25, "method.args.noise": 0.3,
+        "optim.optimiser": "sgd", "optim.learning_rate": 0.2, "optim.momentum": 0.9,
+        "optim.schedule": "cosine", "optim.weight_decay": 1e-4, "optim.decay_norms": False,
+        "optim.clip": 1.0, "optim.warmup": 35 * 1875, "train.steps": 200 * 1875,
+        "train.batch": 128, "views.clips": 4, "views.frames": 8, "views.stride": 8,
+        "views.fps": 30.0, "views.size": 224, "views.recipe": "contrast",
+        "views.augment": {
+            "area": (0.2, 0.766), "jitter": (0.6, 0.6, 0.6, 0.15), "jitter_p": 0.8, "grey_p": 0.2,
+            "sigma": (0.1, 2.0), "blur_p": 0.5, "noise": (0.0, 0.0), "noise_p": 0.0,
+            "flip_p": 0.5},
+        "evals.ucf101.data.train": "train1", "evals.ucf101.data.test": "test1",
+        "evals.ucf101.views.clips": 10, "evals.ucf101.views.crops": 1,
+        "evals.hmdb51.views.clips": 10, "evals.hmdb51.args.ks": (1, 5, 10, 20, 50)},
+    (classify, "ucf101"): FINE_TUNED | VIEWS_10_3 | {  # 200 epochs
+        "data.name": "ucf101", "method.args.classes": 101, "train.steps": 29_803},
+    (classify, "hmdb51"): FINE_TUNED | VIEWS_10_3 | {
+        "data.name": "hmdb51", "method.args.classes": 51, "train.steps": 11_156},
+    (classify, "kinetics_linear"): LINEAR | VIEWS_10_3 | {  # 468 batches an epoch
+        "data.name": "kinetics400", "data.split": "train", "evals.top1.data.test": "val",
+        "method.args.classes": 400, "optim.learning_rate": 4.0, "train.batch": 512,
+        "train.steps": 60 * 468, "optim.warmup": 8 * 468},
+    (classify, "ucf101_linear"): LINEAR | VIEWS_10_3 | SMALL | {  # 100 epochs, 8 of them warm up
+        "data.name": "ucf101", "method.args.classes": 101, "train.steps": 7450,
+        "optim.warmup": 596},
+    (classify, "hmdb51_linear"): LINEAR | VIEWS_10_3 | SMALL | {
+        "data.name": "hmdb51", "method.args.classes": 51, "train.steps": 2789,
+        "optim.warmup": 223},
+    (classify, "ucf101_frames"): {  # cycle_contrast spec 8.1; 5 x 9,537 clips are 1,490 batches
+        "data.name": "ucf101", "data.split": "train1", "evals.top1.data.test": "test1",
+        "method.args.backbone": "resnet50", "method.args.classes": 101,
+        "method.args.dropout": 0.9, "method.args.frozen": False, "method.args.head_first": 5 * 1490,
+        "method.args.groups": 4, "optim.head_first": 5 * 1490, "optim.optimiser": "adam",
+        "optim.learning_rate": 1e-4, "optim.weight_decay": 0.0, "optim.schedule": "milestones",
+        "optim.factor": 0.3, "optim.milestones": (11 * 1490, 15 * 1490, 19 * 1490),
+        "train.steps": 21 * 1490, "train.batch": 32, "views.frames": 32, "views.stride": 1,
+        "views.fps": 16.0, "views.size": 224, "views.recipe": "fine_tune",
+        "views.augment": {"area": (0.08, 1.0), "jitter": (0.4, 0.4, 0.4, 0.2), "flip_p": 0.5},
+        "evals.top1.views": dict(clips=10, crops=1, frames=32, stride=1, fps=16.0, short="loop",
+                                 size=224, short_side=256)},
+    (classify, "imagenet_linear"): {  # cycle_contrast spec 7; 5,005 batches an epoch
+        "data.name": "imagenet", "data.split": "train", "evals.top1.data.test": "val",
+        "method.args.backbone": "resnet50", "method.args.classes": 1000,
+        "method.args.dropout": 0.0, "method.args.frozen": True, "method.args.eval_norms": True,
+        "optim.optimiser": "sgd", "optim.learning_rate": 30.0, "optim.momentum": 0.9,
+        "optim.weight_decay": 0.0, "optim.warmup": 0, "optim.schedule": "milestones",
+        "optim.factor": 0.1, "optim.milestones": (60 * 5005, 80 * 5005),
+        "train.steps": 100 * 5005, "train.batch": 256, "views.frames": 1, "views.size": 224,
+        "views.recipe": "linear", "views.augment": {"area": (0.08, 1.0), "flip_p": 0.5},
+        "evals.top1.views.clips": 1, "evals.top1.views.crops": 1, "evals.top1.views.frames": 1,
+        "evals.top1.views.size": 224, "evals.top1.views.short_side": 256},
+}
+
+
+@pytest.mark.parametrize("file, preset", PINNED, ids=lambda x: getattr(x, "__name__", x))
+def test_presets_have_the_values_of_the_specs(file, preset):
+  config = file.get_config(preset).to_dict()
+
+  def at(key):
+    return functools.reduce(lambda tree, part: tree[part], key.split("."), config)
+
+  wanted = PINNED[file, preset]
+  assert {key: at(key) for key in wanted} == wanted

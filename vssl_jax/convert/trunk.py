@@ -1,10 +1,12 @@
 """A backbone alone, of pictures or of clips, in the names of torch; and where methods keep it."""
 
+import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import safetensors
 from safetensors.numpy import save_file
 
 from vssl_jax.convert import cycle_contrast, resnet, resnet3d, torch_file
@@ -12,6 +14,11 @@ from vssl_jax.convert.imported import Imported
 
 # Where in `params` a method's backbone may be; its statistics have the last of these names.
 PLACES = (("trunk",), ("backbone",), ("net", "backbone"))
+
+# The entry of a file's metadata that says what trained it. It is one, in JSON: several would be
+# written in another order each time, and runs know their files by a hash.
+ABOUT = "vssl_jax"
+TOLD = frozenset(("method", "data", "split", "steps", "batch", "backbone", "start"))
 
 
 def load(path: str | pathlib.Path, *, entry: str = "") -> Imported:
@@ -74,6 +81,30 @@ def of(params: Mapping[str, Any], aux: Mapping[str, Any]) -> dict[str, np.ndarra
   return None
 
 
-def save(path: str | pathlib.Path, state: Mapping[str, np.ndarray]) -> None:
-  """Writes a state dict as `.safetensors`."""
-  save_file(dict(state), path)
+def save(path: str | pathlib.Path, state: Mapping[str, np.ndarray],
+         about: Mapping[str, str] | None = None) -> None:
+  """Writes a state dict as `.safetensors`.
+
+  Args:
+    about: what trained it, all of `TOLD`; "start" is what that began with, "" for random weights.
+      None or {} if that isn't known.
+  """
+  if about and about.keys() != TOLD:
+    raise ValueError(f"about has {', '.join(sorted(about))}; it should have "
+                     f"{', '.join(sorted(TOLD))}")
+  metadata = {ABOUT: json.dumps(dict(about), sort_keys=True)} if about else None
+  save_file(dict(state), path, metadata)
+
+
+def about(path: str | pathlib.Path) -> dict[str, str]:
+  """What `save` was told about a file; {} for files of others, and where there is none to read."""
+  path = pathlib.Path(path)
+  if path.suffix != ".safetensors" or not path.is_file():
+    return {}
+  try:
+    with safetensors.safe_open(path, framework="numpy") as file:
+      found = json.loads((file.metadata() or {}).get(ABOUT, "{}"))
+  except (safetensors.SafetensorError, json.JSONDecodeError):
+    return {}  # `load` says what is wrong with it
+  whole = isinstance(found, dict) and found.keys() == TOLD
+  return found if whole and all(isinstance(value, str) for value in found.values()) else {}

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from experiments import classify, cycle_contrast
 from experiments.recognition import results
 from experiments.recognition.measures import Result
 from experiments.recognition.results import Reports
@@ -47,3 +48,27 @@ def test_an_export_that_gives_nothing_finite():
   bad[0, 0] = np.nan
   with pytest.raises(RuntimeError, match="differs"):
     results.check_equal(reports(), dataclasses.replace(reports(), features={"part": bad}))
+
+
+def test_what_a_run_was_trained_by():
+  c = classify.get_config("ucf101").to_dict() | {"seed": 3}
+  c["method"]["weights"] = "a/b.safetensors"
+  tail = "clips of 8 frames of 224 x 224 pixels, seed 3."
+  head = "Backbone slow_r50 of width 64, global average pooling, trained from a/b.safetensors"
+  assert results._trained(c, {"videos": 9537, "start": "ProViCo on kinetics400 train, 375000 steps "
+                                                       "of 128"}) == (
+      f"{head} (ProViCo on kinetics400 train, 375000 steps of 128) on the data set 'ucf101': 29803 "
+      f"steps of 64 videos (200 epochs of 9537), {tail}")
+  # A file that tells nothing; runs of before, which know of neither.
+  plain = f"{head} on the data set 'ucf101': 29803 steps of 64 videos, {tail}"
+  for facts in ({"start": "", "videos": 0}, {"method.weights": "x", "data": "y"}, {}):
+    assert results._trained(c, facts) == plain
+  c = cycle_contrast.get_config().to_dict()
+  assert "trained from random weights on the data set 'procedural': " in results._trained(c, {})
+
+
+@pytest.mark.parametrize("steps, batch, videos, words", [
+    (10, 4, 40, "1 epoch of 40"), (2, 4, 6, "1.33 epochs of 6"), (0, 4, 6, "0 epochs of 6"),
+    (7000, 64, 100, "4480 epochs of 100")])
+def test_epochs(steps, batch, videos, words):
+  assert results._epochs({"steps": steps, "batch": batch}, videos) == f" ({words})"

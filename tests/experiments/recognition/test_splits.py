@@ -47,12 +47,13 @@ def test_mean_and_spread_are_in_table_and_results():
   evals = {name: types.SimpleNamespace(about="some videos", bad=(), datasets=()) for name in NAMES}
   config = provico.get_config("ucf101")
   task = types.SimpleNamespace(config=config, evaluations=evals, missing=(), skipped={},
-                               trained=config.to_dict())
+                               trained=config.to_dict(), facts={})
   lines = results.table(task, reports).splitlines()
   # What numbers have in common that may be compared (provico spec 11.3).
   assert " ".join(lines[-3:]).endswith(
-      "Backbone slow_r50 of width 64, trained from random weights on the data set 'ucf101': 375000 "
-      "steps of 128 videos, clips of 8 frames of 224 x 224 pixels, seed 0.")
+      "Backbone slow_r50 of width 64, global average pooling, trained from random weights on the "
+      "data set 'ucf101': 375000 steps of 128 videos, clips of 8 frames of 224 x 224 pixels, seed "
+      "0.")
   assert lines[0].endswith("| linear, 3 splits")
   assert lines[2].split("|")[-1].strip() == "-"
   assert lines[3].split("|")[-1].strip() == "62.0 ± 2.6"  # the root of (4 + 1 + 9) / 2
