@@ -20,7 +20,8 @@ ADD = "add it to the config file"  # what to do where a config lacks a key
 BEFORE = {"views.short": "hold", "head.weights": "", "head.radius": 16.0, "head.steps": 0,
           "head.drops": (), "head.shift": 0.0, "head.zoom": 0.0, "views.train_clips": 0,
           "views.train_crops": 0, "method.args.mean_of_log": False,
-          "method.args.log_term": True}
+          "method.args.log_term": True,
+          "optim.warmup_from": 0.0}
 
 
 def definitions(spec: str) -> dict:

@@ -88,8 +88,8 @@ def base() -> ml_collections.ConfigDict:
       log_term=True, dtype="float32") | ROBUST)
   c.method.weights = ""  # weights of the backbone (torchvision, PySlowFast) to begin with
   c.optim = dict(optimiser="sgd", learning_rate=0.2, momentum=0.9, schedule="cosine",
-                 steps_per_update=1, warmup=65_625, weight_decay=1e-4, coupled=True,
-                 decay_norms=False, clip=1.0)
+                 steps_per_update=1, warmup=65_625, warmup_from=0.0, weight_decay=1e-4,
+                 coupled=True, decay_norms=False, clip=1.0)
   c.train = dict(steps=375_000, batch=128, log_every=10, eval_every=0, checkpoint_every=1875,
                  keep=2, threads=2, buffer=64,
                  workers=0)  # processes that read; -1 for as many as there are CPUs
@@ -145,7 +145,7 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   c.optim.update(optimiser="adam", learning_rate=1e-3, warmup=20)
   c.train.update(steps=500, batch=32, eval_every=200, checkpoint_every=100)
   c.embed.batch = 64
-  views = dict(clips=5, frames=8, stride=2, fps=0.0, size=32, short_side=32)
+  views = dict(clips=5, frames=8, stride=2, fps=0.0, short="hold", size=32, short_side=32)
   c.evals.motion = uncertainty("unlabelled", "eval", views=views, corruptions=dict(
       noise=(0.0, 16.0, 64.0), blur=(0.0, 1.0, 3.0)))
   c.evals.linear = labelled("logistic", "unlabelled", "eval", views=views)
@@ -230,6 +230,7 @@ def _at_length(c: ml_collections.ConfigDict) -> None:
   """Training for days: all CPUs read, and uncertainty is measured every 10 epochs (spec 11.5)."""
   c.data.memory = 0.0  # each process would have its own
   c.method.args.dtype = "bfloat16"
+  c.optim.warmup_from = 0.001
   c.train.update(workers=-1, eval_every=18_750)
 
 
