@@ -234,7 +234,8 @@ PINNED = {
         "method.args.beta": 1e-4, "method.args.lam": 0.25, "method.args.noise": 0.3,
         "optim.optimiser": "sgd", "optim.learning_rate": 0.2, "optim.momentum": 0.9,
         "optim.schedule": "cosine", "optim.weight_decay": 1e-4, "optim.decay_norms": False,
-        "optim.clip": 1.0, "optim.warmup": 35 * 1875, "train.steps": 200 * 1875,
+        "optim.clip": 1.0, "optim.warmup": 35 * 1875, "optim.warmup_from": 0.001,
+        "train.steps": 200 * 1875, "train.eval_every": 18_750, "method.args.dtype": "bfloat16",
         "train.batch": 128, "views.clips": 4, "views.frames": 8, "views.stride": 8,
         "views.fps": 30.0, "views.size": 224, "views.recipe": "contrast",
         "views.augment": {
@@ -244,6 +245,19 @@ PINNED = {
         "evals.ucf101.data.train": "train1", "evals.ucf101.data.test": "test1",
         "evals.ucf101.views.clips": 10, "evals.ucf101.views.crops": 1,
         "evals.hmdb51.views.clips": 10, "evals.hmdb51.args.ks": (1, 5, 10, 20, 50)},
+    (provico, "ucf101_pretrain"): {  # 800 epochs of 9,537 videos
+        "data.name": "ucf101", "data.split": "train1", "train.steps": 59_606, "train.batch": 128,
+        "optim.warmup": 2608, "optim.warmup_from": 0.001},
+    (provico, "kinetics,r3d_18"): {  # spec 2
+        "method.args.backbone": "r3d_18", "views.frames": 16, "views.stride": 2, "views.size": 112},
+    (provico, "ucf101"): {  # spec 11.2
+        "evals.linear3.data.train": "train3", "evals.linear3.data.test": "test3",
+        "evals.linear3.views.clips": 10, "evals.linear3.views.crops": 3,
+        "evals.linear3.args.rates": (0.1, 1.0, 5.0, 10.0),
+        "evals.linear3.args.recipe": "small_video"},
+    (provico, "kinetics400"): {
+        "evals.linear.views.clips": 10, "evals.linear.views.crops": 3,
+        "evals.linear.args.recipe": "kinetics"},
     (classify, "ucf101"): FINE_TUNED | VIEWS_10_3 | {  # 200 epochs
         "data.name": "ucf101", "method.args.classes": 101, "train.steps": 29_803},
     (classify, "hmdb51"): FINE_TUNED | VIEWS_10_3 | {

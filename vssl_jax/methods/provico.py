@@ -1,8 +1,8 @@
 """ProViCo: a video is the mixture of its clips' Gaussians, and its samples are what is contrasted.
 
 The paper's text was not to be had: the objective that is called printed here is that of a review,
-from whose prose its last formulas were put together, and the values that were not found are defaults
-of our own (provico spec 0, 9 and 14).
+from whose prose its last formulas were put together. Values that were not found are defaults of our
+own (provico spec 0, 9 and 14).
 """
 
 from collections.abc import Sequence
