@@ -73,7 +73,8 @@ def base() -> ml_collections.ConfigDict:
                  milestones=(), factor=0.1,
                  head_first=0)  # steps in which the last layer alone has an optimiser, as above
   c.train = dict(steps=0, batch=64, log_every=10, eval_every=0, checkpoint_every=500, keep=2,
-                 threads=2, buffer=64, workers=0)
+                 threads=2, buffer=64,
+                 workers=0)  # processes that read; -1 for as many as there are CPUs
   c.embed = dict(batch=4)  # videos at a time in evaluation
   c.evals = ml_collections.ConfigDict()
   return c
@@ -134,6 +135,12 @@ def _official(c, name: str, classes: int, steps: int) -> None:
   c.method.args.update(classes=classes, dropout=0.8)
   c.train.steps = steps
   c.evals.top1 = classification("test1")
+  _by_all_cpus(c)
+
+
+def _by_all_cpus(c) -> None:
+  """Long training: as many processes read as there are CPUs, and none keeps videos."""
+  c.train.workers, c.data.memory = -1, 0.0
 
 
 def ucf101_frames(c: ml_collections.ConfigDict) -> None:
@@ -164,6 +171,7 @@ def imagenet_linear(c: ml_collections.ConfigDict) -> None:
   c.optim.update(learning_rate=30.0, schedule="milestones",
                  milestones=(60 * epoch, 80 * epoch))
   c.train.update(steps=100 * epoch, batch=256, checkpoint_every=epoch)
+  _by_all_cpus(c)
   c.embed.batch = 128
   c.evals.top1 = classification("val", dict(clips=1, frames=1, stride=1, fps=0.0, size=224,
                                             crops=1))
@@ -179,6 +187,7 @@ def kinetics_linear(c: ml_collections.ConfigDict) -> None:
   c.method.args.update(classes=400, dropout=0.0, frozen=True)
   c.optim.update(learning_rate=4.0, warmup=8 * epoch)
   c.train.update(steps=60 * epoch, batch=512, checkpoint_every=epoch)
+  _by_all_cpus(c)
   c.evals.top1 = classification("val")
 
 

@@ -134,12 +134,13 @@ class Training:
   def batches(self, read: Callable, first_step: int = 0) -> Iterator:
     """This process's training batches of what `read` makes of a record, from a step on."""
     c = self._config
+    workers = cpus() if c.train.workers < 0 else c.train.workers
     return clips.batches(
         clips.training(self.train_data, read, seed=c.seed), batch=c.train.batch, bad=self._bad,
         n_records=len(self.train_data.records), max_bad_fraction=c.data.max_bad_fraction,
-        first_step=first_step, threads=c.train.threads, buffer=c.train.buffer,
-        workers=cpus() if c.train.workers < 0 else c.train.workers,
-        process=(jax.process_index(), jax.process_count()))
+        first_step=first_step, threads=c.train.threads,
+        buffer=c.train.buffer // max(1, workers),  # of all of them
+        workers=workers, process=(jax.process_index(), jax.process_count()))
 
   @property
   def dropped(self) -> int:

@@ -96,7 +96,8 @@ def base() -> ml_collections.ConfigDict:
                  halve_after=(400_000, 600_000, 800_000, 1_000_000),  # clips
                  warmup=0, weight_decay=0.0, coupled=True, clip=0.0)
   c.train = dict(steps=191_330, batch=6, log_every=10, eval_every=0, checkpoint_every=2000, keep=2,
-                 threads=2, buffer=32, workers=0)
+                 threads=2, buffer=32,
+                 workers=0)  # processes that read; -1 for as many as there are CPUs
   c.evals = ml_collections.ConfigDict()
   return c
 
@@ -185,6 +186,7 @@ def _paper(c: ml_collections.ConfigDict) -> None:
   c.evals.davis = segmentation("davis", "val", protocol="corrflow", allow_missing=True)
   c.evals.later = segmentation("davis", "val", allow_missing=True)
   c.evals.later.data.root = c.evals.davis.data.get_ref("root")
+  c.train.workers = -1
 
 
 def mast(c: ml_collections.ConfigDict) -> None:

@@ -69,7 +69,8 @@ def base() -> ml_collections.ConfigDict:
   c.optim = dict(optimiser="sgd", learning_rate=0.06, momentum=0.9, schedule="cosine",
                  steps_per_update=1359, warmup=0, weight_decay=1e-4, coupled=True, clip=0.0)
   c.train = dict(steps=271_800, batch=512, log_every=10, eval_every=0, checkpoint_every=1359,
-                 keep=2, threads=2, buffer=64, workers=0)
+                 keep=2, threads=2, buffer=64,
+                 workers=0)  # processes that read; -1 for as many as there are CPUs
   c.embed = dict(batch=64)  # videos at a time in evaluation
   c.evals = ml_collections.ConfigDict()
   return c
@@ -162,7 +163,9 @@ def folder(c: ml_collections.ConfigDict) -> None:
 
 def r2v2(c: ml_collections.ConfigDict) -> None:
   """The paper's main result: R2V2, 200 epochs of 1,359 batches of 512 (cycle_contrast spec 3.1)."""
-  c.data.update(name="r2v2", root=config_dict.placeholder(str), split="train", allow_missing=True)
+  c.data.update(name="r2v2", root=config_dict.placeholder(str), split="train", allow_missing=True,
+                memory=0.0)
+  c.train.workers = -1
   c.evals.imagenet = labelled("linear", "train", "val", name="imagenet", allow_missing=False,
                               args=dict(recipe="imagenet", classes=1000))
   c.evals.otb = tracking("otb100", name="otb", allow_missing=True)
