@@ -216,11 +216,11 @@ LINEAR_RATE = 25  # of a last layer alone, over fine-tuning's: provico spec 11.2
 
 
 def sweep(name: str = "", preset: str = ""):
-  """What the first weights are worth; the three official splits where they are named."""
+  """What the first weights are worth, and the three official splits, of presets that have those."""
   from experiments.ablation import Table, pick
 
   c = get_config(preset)
-  rate = c.optim.learning_rate * (1 if c.method.args.frozen else LINEAR_RATE)
+  rate = c.optim.learning_rate * LINEAR_RATE
   start = Table("start", "What the run begins with", {
       "from scratch": {"method.weights": "", "method.args.frozen": False},
       "as given": {"method.args.frozen": False},
@@ -228,9 +228,14 @@ def sweep(name: str = "", preset: str = ""):
                  "method.args.head_first": 0, "optim.head_first": 0, "optim.learning_rate": rate},
   }, [("as given", ">", "from scratch")], similarity="",
       note="Without method.weights the first two rows are the same run. The frozen row's rate is "
-      f"{rate:g}, that of linear evaluation, which has no dropout either.")
+      f"{rate:g}, {LINEAR_RATE} times the preset's, as linear evaluation's is, which has no "
+      "dropout either.")
   splits = Table("splits", "The official splits", {
       f"split {n}": {"data.split": f"train{n}", "evals.top1.data.test": f"test{n}"}
       for n in (1, 2, 3)}, similarity="", mean="mean of 3 splits",
       note="What is published is the last row; there ± is the standard deviation over splits.")
-  return pick([start, splits], name or "start")  # only some data sets have splits
+  tables = ([start] * (not c.method.args.frozen)
+            + [splits] * (c.data.name in ("ucf101", "hmdb51")))
+  if not tables:
+    raise ConfigError(f"experiments/classify.py:{preset} has no tables")
+  return pick(tables, name or tables[0].name)

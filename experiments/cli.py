@@ -20,7 +20,8 @@ from vssl_jax.types import ConfigError
 
 # Settings that change no number: where things lie, how many threads, how often something is told.
 INERT = ("data.cache_dir", "data.memory", "features.threads", "features.buffer", "train.threads",
-         "train.buffer", "train.workers", "train.keep", "embed.batch")
+         "train.buffer", "train.keep")
+FREE = (*INERT, "train.workers", "embed.batch")  # what may differ when a run is continued
 PATHS = ("data.root", "data.queries", "data.annotations", "data.cache_dir",
          "features.weights", "features.whitening", "method.weights")  # made absolute
 ELSEWHERE = ("data", "evals")  # what --mode=eval takes from --config, to evaluate on other data
@@ -132,6 +133,7 @@ def resolve(config_flag, workdir: str, mode: str) -> tuple[ml_collections.Config
     for group in ELSEWHERE:
       trained[group] = config[group]
     for key in _flagged(sys.argv, SIZES):
+      config_file.check_key(trained, f"{SIZES}.{key}", f"--config.{SIZES}.{key}: the run")
       trained[SIZES][key] = config[SIZES][key]
   config_file.fill(trained)
   return trained, pathlib.Path(workdir)
@@ -219,7 +221,7 @@ def claim(config, workdir: pathlib.Path, first: bool) -> contextlib.AbstractCont
   file = workdir / "config.json"
   if file.is_file():
     before, now = (_filled(x) for x in (_read(file), json.loads(to_json(config))))
-    changed = sorted(k for k in (before.keys() | now.keys()) - set(INERT)
+    changed = sorted(k for k in (before.keys() | now.keys()) - set(FREE)
                      if before.get(k) != now.get(k))
     if changed:
       shown = ", ".join(f"{k} ({before.get(k)} there, {now.get(k)} now)" for k in changed[:4])
@@ -227,11 +229,14 @@ def claim(config, workdir: pathlib.Path, first: bool) -> contextlib.AbstractCont
                         "another --workdir, or leave it out to get a folder of its own")
   if not first:
     return contextlib.nullcontext()
-  return hold(workdir)
+  return hold(workdir, ", or choose another --workdir")
 
 
-def hold(folder: pathlib.Path) -> contextlib.AbstractContextManager:
+def hold(folder: pathlib.Path, instead: str = "") -> contextlib.AbstractContextManager:
   """Makes a folder of a run, and keeps other processes out of it.
+
+  Args:
+    instead: what else to do than wait for another process.
 
   Raises:
     ConfigError: it can't be written, or is in use.
@@ -240,8 +245,8 @@ def hold(folder: pathlib.Path) -> contextlib.AbstractContextManager:
   try:
     return lock.hold(folder / ".lock", wait=False)
   except BlockingIOError as e:
-    raise ConfigError(f"--workdir={folder}: another process is at work here; wait for it, or "
-                      "choose another --workdir") from e
+    raise ConfigError(f"--workdir={folder}: another process is at work here; wait for it"
+                      f"{instead}") from e
   except OSError as e:
     raise ConfigError(f"--workdir={folder}: can't write here ({e.strerror.lower()}); choose "
                       "another --workdir") from e

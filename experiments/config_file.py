@@ -19,8 +19,7 @@ ADD = "add it to the config file"  # what to do where a config lacks a key
 # Settings, of a config or of an entry of `evals`, that older versions lacked -> what they did.
 BEFORE = {"views.short": "hold", "head.weights": "", "head.radius": 16.0, "head.steps": 0,
           "head.drops": (), "head.shift": 0.0, "head.zoom": 0.0, "views.train_clips": 0,
-          "views.train_crops": 0, "method.args.mean_of_log": False,
-          "method.args.log_term": True,
+          "views.train_crops": 0, "method.args.mean_of_log": False, "method.args.log_term": True,
           "optim.warmup_from": 0.0}
 
 
@@ -74,6 +73,8 @@ def fill(config: ml_collections.ConfigDict) -> None:
   for node in (config, *config.get("evals", {}).values()):
     for name, value in BEFORE.items():
       group, _, key = name.rpartition(".")
+      if node is config and key.startswith("train_"):
+        continue  # of evaluations alone
       if group in node and key not in node[group]:
         with node[group].unlocked():
           node[group][key] = value

@@ -7,8 +7,10 @@ import os
 import pathlib
 import shutil
 import time
+import zlib
 
 import jax
+import numpy as np
 
 from experiments import cli, origin, registry
 from vssl_jax import parallel
@@ -38,6 +40,7 @@ def train(config, workdir: pathlib.Path, *, brief: bool = False) -> None:
   with cli.claim(config, workdir, jax.process_index() == 0), cli.writing(workdir):
     finished = workdir / "results.json"
     if finished.exists():
+      shutil.rmtree(workdir / SCRATCH, ignore_errors=True)  # it may have been killed before
       say(json.loads(finished.read_text())["text"])
       say(f"\nThis run is finished: {workdir}\nTo train anew, change a value or the --workdir.")
       return
@@ -81,7 +84,7 @@ def _fit(task, initial, workdir: pathlib.Path, stop):
           log=log, checkpoints=checkpoints, checkpoint_every=c.checkpoint_every,
           log_every=c.log_every, eval_every=c.eval_every, stop=stop,
           evaluate=lambda s: {f"eval/{k}": v for k, v in task.report(
-              model.live(s)).numbers.items()})
+              model.live(s), brief=True).numbers.items()})
 
 
 def measure(workflow, task, state, workdir: pathlib.Path, start: float) -> None:
@@ -97,10 +100,11 @@ def finish(workflow, task, initial, state, workdir: pathlib.Path, start: float) 
   say("evaluating")
   model, trained = task.model, task.model.trained_name
   # What was found is kept until all of it is, in case the rest is interrupted.
-  unfinished = workdir / SCRATCH if jax.process_count() == 1 else None
+  unfinished, weights = workdir / SCRATCH, checksum(state)
 
-  def report(row, about, folder=None):
-    scratch = unfinished and unfinished / origin.digest(about)
+  def report(row, name, folder=None):
+    about = [name, weights]
+    scratch = unfinished / origin.digest(about) if jax.process_count() == 1 else None
     if scratch:
       cli.make_folder(scratch, "--workdir")
     return task.report(row, scratch=scratch, about=about, folder=folder)
@@ -128,8 +132,7 @@ def finish(workflow, task, initial, state, workdir: pathlib.Path, start: float) 
         + "\n".join([*(f"  {p}" for p in written), *skipped]))
     minutes = (time.perf_counter() - start) / 60
     save(workdir / "results.json", workflow, text, reports, seed=task.config.seed, minutes=minutes)
-    if unfinished:
-      shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.rmtree(unfinished, ignore_errors=True)
     print(f"\n{text}\n\n{minutes:.1f} minutes")
 
 
@@ -157,24 +160,27 @@ def evaluate(config, workdir: pathlib.Path, exported: str, elsewhere: bool = Fal
   With `elsewhere`, those on another data set than the run's, which are also written.
   """
   workflow, model = load(config)
-  name, row = _row(model, workdir, exported)
+  name, row, about = _row(model, workdir, exported)
   task = (workflow.Evaluation if elsewhere else workflow.Task)(model, workdir)
-  about = {"model": name, "file": model.exported_digest(pathlib.Path(exported)) if exported else ""}
   if not elsewhere:
     say(workflow.table(task, {name: task.report(row)}))
     return
   folder, scratch = cli.evaluation_folder(config, workdir), None
-  with cli.writing(folder), contextlib.ExitStack() as stack:
+  with contextlib.ExitStack() as stack:
     if jax.process_count() == 1:  # may be long: what is found is kept until all of it is
       scratch = folder / SCRATCH / origin.digest(about)
       stack.enter_context(cli.hold(scratch))
     predicted = scratch / PREDICTED if scratch else folder
     reports = {name: task.report(row, scratch=scratch, about=about, folder=predicted)}
-    _write(config, workdir, workflow, task, reports, {name: row}, folder, predicted)
+    with cli.writing(folder):
+      _write(config, workdir, workflow, task, reports, {name: row}, folder, predicted)
     if scratch:
       shutil.rmtree(scratch, ignore_errors=True)
-      with contextlib.suppress(OSError):  # another model's evaluation may be unfinished
+      try:
         scratch.parent.rmdir()
+      except OSError:
+        say(f"\n{scratch.parent} holds what evaluations of other models found until they were "
+            "interrupted; delete it unless they are to be continued.")
 
 
 def _write(config, workdir: pathlib.Path, workflow, task, reports, rows, folder: pathlib.Path,
@@ -208,15 +214,26 @@ def evaluate_own(config, workdir: pathlib.Path, exported: str, source: str, firs
   if not hasattr(workflow, "own"):
     raise ConfigError(f"--input: a run of {config.workflow} evaluates data sets, --config=...; "
                       "--mode=extract takes videos of your own")
-  workflow.own(model, *_row(model, workdir, exported), source, first, output, how)
+  name, row, _ = _row(model, workdir, exported)
+  workflow.own(model, name, row, source, first, output, how)
 
 
 def _row(model, workdir: pathlib.Path, exported: str):
-  """What is evaluated: its name, and the model."""
+  """What is evaluated: its name, the model, and which one it is, in JSON's types."""
   if exported:
-    return "exported model", model.exported(pathlib.Path(exported))
+    name, path = "exported model", pathlib.Path(exported)
+    return name, model.exported(path), [name, model.exported_digest(path)]
   step, state = model.newest(workdir)
-  return f"{model.trained_name}, step {step}", model.live(state)
+  name = f"{model.trained_name}, step {step}"
+  return name, model.live(state), [name, checksum(state)]
+
+
+def checksum(state) -> int:
+  """Of a model's parameters, and of what its norms remember."""
+  found = 0
+  for x in jax.tree.leaves(jax.device_get((state.params, state.aux))):
+    found = zlib.crc32(np.ascontiguousarray(x), found)
+  return found
 
 
 def export(config, workdir: pathlib.Path, output: str) -> None:

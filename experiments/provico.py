@@ -49,6 +49,9 @@ def get_config(preset: str = "") -> ml_collections.ConfigDict:
     raise ConfigError(f"experiments/provico.py has no preset {wrong!r}; there are: "
                       f"{', '.join([*filter(None, data), *changes])}, and none for the embedded "
                       f"default; the last {len(changes)} also behind another one and a comma")
+  if rest and first in ("ucf101", "hmdb51", "kinetics400"):
+    raise ConfigError(f"experiments/provico.py:{first} evaluates a run as it is; leave out "
+                      f"{','.join(rest)!r}")
   config = base()
   data[first](config)
   for name in rest:
@@ -145,7 +148,7 @@ def embedded(c: ml_collections.ConfigDict) -> None:
   c.optim.update(optimiser="adam", learning_rate=1e-3, warmup=20)
   c.train.update(steps=500, batch=32, eval_every=200, checkpoint_every=100)
   c.embed.batch = 64
-  views = dict(clips=5, frames=8, stride=2, fps=0.0, short="hold", size=32, short_side=32)
+  views = dict(clips=5)
   c.evals.motion = uncertainty("unlabelled", "eval", views=views, corruptions=dict(
       noise=(0.0, 16.0, 64.0), blur=(0.0, 1.0, 3.0)))
   c.evals.linear = labelled("logistic", "unlabelled", "eval", views=views)
@@ -289,7 +292,7 @@ def sweep(name: str = "", preset: str = ""):
   own = [key for key, e in config.evals.items() if e.name == "uncertainty"]
   numbers = {f"{head} {key}" if len(own) > 1 else head: f"{number}/{key}" for key in own
              for head, number in (("own risk", "clips/aurc_ratio"), ("risk", "cosine/aurc_ratio"),
-                                  ("log variance", "uncertainty"))}
+                                  ("variance", "uncertainty"))}
 
   def rows(objective: dict, changes: dict[str, dict]) -> dict[str, dict]:
     return {row: {f"method.args.{key}": value for key, value in (objective | change).items()}

@@ -60,9 +60,9 @@ class _Pictures(Sequence):
 def read(root: str, split: str = "train", *, allow_missing: bool = False) -> Dataset:
   """Reads ImageNet-1k; see the module for its layout.
 
-  A record is one picture: `frames` has one path. Ids are file names without suffix. `text` is what
-  `LOC_synset_mapping.txt` calls the class where that file is there, otherwise the synset. Records
-  are made when they are asked for.
+  A record is one picture: `frames` has one path. Ids are file names without suffix, behind the
+  class's folder where some name occurs twice. `text` is what `LOC_synset_mapping.txt` calls the
+  class where that file is there, otherwise the synset. Records are made when they are asked for.
 
   Args:
     root: the folder that holds `train` and `val`, or of which `ILSVRC/Data/CLS-LOC` does.
@@ -85,18 +85,21 @@ def read(root: str, split: str = "train", *, allow_missing: bool = False) -> Dat
   classes = tuple(sorted({*every, *listed.values()}))
   pictures = _flat(place, listed, classes) if listed else _in_folders(place, own, classes)
   missing = tuple(sorted(listed.keys() - set(map(walk.stem, pictures.names)))) if listed else ()
-  make = functools.partial(_record, str(place), classes, _words(place), not listed)
+  once = len(set(pictures.names)) == len(pictures)
+  make = functools.partial(_record, str(place), classes, _words(place), not listed, once)
   found = {"pictures": len(pictures), "classes": len(np.unique(pictures.labels))}
   completeness.check("imagenet", split, found, SPLITS[split], missing, allow_missing)
   return Dataset("imagenet", split, LazyRecords(make, pictures), classes, missing)
 
 
-def _record(place: str, classes: tuple[str, ...], words: dict[str, str], nested: bool,
+def _record(place: str, classes: tuple[str, ...], words: dict[str, str], nested: bool, once: bool,
             entry: tuple[str, int]) -> Record:
+  """`once`: whether every picture's name occurs once, which else its folder has to tell apart."""
   name, label = entry
   synset = classes[label]
   path = os.path.join(place, synset, name) if nested else os.path.join(place, name)
-  return Record(walk.stem(name), frames=(path,), label=label, text=words.get(synset, synset))
+  id_ = walk.stem(name) if once else f"{synset}/{walk.stem(name)}"
+  return Record(id_, frames=(path,), label=label, text=words.get(synset, synset))
 
 
 def _synsets(places: Iterable[pathlib.Path]) -> list[str]:

@@ -1,5 +1,6 @@
 """Views of videos: what a representation is learned from, and what it is judged by."""
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Iterator
@@ -152,8 +153,9 @@ class Views:
                         "itself by")
     known = [record for record in dataset.records if record.label >= 0] if by_label else [
         dataclasses.replace(record, label=i) for i, record in enumerate(dataset.records)]
-    if len({record.id for record in known}) < len(known):
-      raise ConfigError(f"{key}: an id occurs twice among the videos of {dataset.name} "
+    twice = [id_ for id_, n in collections.Counter(r.id for r in known).items() if n > 1]
+    if twice:
+      raise ConfigError(f"{key}: the id {twice[0]!r} occurs twice in {dataset.name} "
                         f"{dataset.split}")
     if not known:
       raise NoLabels(f"{key}: no video of {dataset.name} {dataset.split} has a label")

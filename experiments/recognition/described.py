@@ -44,14 +44,15 @@ class Described:
   """
 
   def __init__(self, embed: Callable, key: str, batch: int, *,
-               scratch: pathlib.Path | None = None, about: Any = None):
+               scratch: pathlib.Path | None = None, about: Any = None, brief: bool = False):
     """Args:
       embed: a host function from `{"image"}` or `{"clip"}` to a dict of arrays.
       key: of them, which are the features.
       batch: videos at a time.
       scratch: a folder to keep it in, of the same model by `about`; None keeps it in memory.
+      brief: views aren't changed, whoever asks for it.
     """
-    self._embed, self._key, self._batch = embed, key, batch
+    self._embed, self._key, self._batch, self._brief = embed, key, batch, brief
     self.scratch, self.about = scratch, about
     self._plain: dict[str, _Memory | _Disk] = {}
 
@@ -73,12 +74,16 @@ class Described:
     Args:
       changes: in memory what is changed isn't kept for others.
       needs: one of `OUTPUTS`; a model that doesn't give it is spared the changes.
+
+    Returns:
+      one part a change behind that of the views as they are, or that alone.
     """
     names, plain = views.digests, self._kept(views, None)
-    if needs and plain.widths and needs not in plain.widths:
+    if self._brief or (needs and plain.widths and needs not in plain.widths):
       changes = ()
     every = {None: plain} | {change: self._kept(views, change) for change in changes}
     left = {id_ for id_, name in names.items() if any(name not in kept for kept in every.values())}
+    left -= views.bad.reasons.keys()
     if left:
       d = views.dataset
       shown = log.stage(views.only(left) if len(left) < len(names) else views, total=len(left),
@@ -91,10 +96,10 @@ class Described:
     return [_assemble(kept, views, self._key) for change, kept in every.items()
             if change is None or not needs or needs in plain.widths]
 
-  def features(self) -> dict[str, list[np.ndarray]]:
-    """Each video's features, of all that was asked for as it is, for each kind of views."""
-    return {group: [x[:, :kept.widths[self._key]] for x in kept.values()]
-            for group, kept in self._plain.items()}
+  def features(self) -> dict[str, np.ndarray]:
+    """Features of all that was asked for as it is: by video, for each kind of views."""
+    return {f"{group} {name}": x[:, :kept.widths[self._key]]
+            for group, kept in self._plain.items() for name, x in kept.items()}
 
   def _kept(self, views: Views, change: Change | None):
     group = origin.digest(VERSION, views.settings, change.name if change else ())
@@ -190,8 +195,8 @@ class _Disk:
   def __getitem__(self, name: str) -> np.ndarray:
     return self._store[name]
 
-  def values(self) -> Iterable[np.ndarray]:
-    return self._store.values()
+  def items(self) -> Iterable[tuple[str, np.ndarray]]:
+    return self._store.items()
 
   def append(self, name: str, rows: np.ndarray, widths: Mapping[str, int]) -> None:
     if self._writer is None:

@@ -172,8 +172,8 @@ class Evaluation:
     """Ids that the data sets list and that are not on disk."""
     return tuple(i for found in self.datasets.values() for i in found.missing)
 
-  def report(self, row: Row, *, scratch=None, about=None,
-             folder: pathlib.Path | None = None) -> Reports:
+  def report(self, row: Row, *, scratch=None, about=None, folder: pathlib.Path | None = None,
+             brief: bool = False) -> Reports:
     """The evaluations of a row.
 
     Args:
@@ -181,6 +181,7 @@ class Evaluation:
         the same model, by `about`, goes on; None for nowhere.
       folder: predictions are written there, for each evaluation in a folder of its name.
     """
+    del brief  # there is nothing to leave out
     found = {}
     for name, evaluator in self.evaluators.items():
       place = folder / name if folder and jax.process_index() == 0 else None

@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipelines import encode
 from experiments import clip_runs, inputs, origin, pretrained, registry
-from experiments.recognition import data, evaluations, extraction, splits
+from experiments.recognition import data, evaluations, extraction, splits, tracking
 from experiments.recognition.described import Described
 from experiments.recognition.results import Reports, check_equal, figures, files, numbers, table
 from vssl_jax import export, parallel
@@ -185,7 +185,7 @@ class Evaluation:
     """`classes`: names of those that the model was trained to tell, None where it wasn't."""
     self.evaluations, self.skipped = evaluations.make_all(self.config)
     if self.model.method.dense:
-      evaluations.check_heads(self.evaluations, self.model.map_channels)
+      tracking.check_heads(self.evaluations, self.model.map_channels)
     if classes is not None:
       evaluations.check_same_classes(self.evaluations, classes)
 
@@ -195,17 +195,18 @@ class Evaluation:
     return tuple(dict.fromkeys(i for e in self.evaluations.values() for d in e.datasets
                                for i in d.missing))
 
-  def report(self, row: Row, *, scratch=None, about=None,
-             folder: pathlib.Path | None = None) -> Reports:
+  def report(self, row: Row, *, scratch=None, about=None, folder: pathlib.Path | None = None,
+             brief: bool = False) -> Reports:
     """The evaluations of a row.
 
     Args:
+      brief: nothing is done to views, as in training, where it would take long.
       scratch: a folder for what the views are described by, from which an interrupted evaluation
         of the same model, by `about`, goes on; None keeps it in memory.
       folder: tracks are written there, for each evaluation in a folder of its name.
     """
     described = Described(row.embed, self.model.key, self.config.embed.batch, scratch=scratch,
-                          about=about)
+                          about=about, brief=brief)
     found = {}
     for name, evaluation in self.evaluations.items():
       place = folder / name if folder and jax.process_index() == 0 else None

@@ -221,14 +221,14 @@ class Evaluation:
     return self.data.missing
 
   def report(self, row: Row, *, scratch: pathlib.Path | None = None, about: dict | None = None,
-             folder: pathlib.Path | None = None):
+             folder: pathlib.Path | None = None, brief: bool = False):
     """The evaluation of a row.
 
     Args:
       scratch: a folder for what is embedded and scored, from which an interrupted evaluation of
         the same model, by `about`, goes on; None keeps all in memory.
     """
-    del folder  # rankings are written by `files`
+    del folder, brief  # rankings are written by `files`; there is nothing to leave out
     return self.evaluator.report(*row, scratch, about)
 
   def _check_evaluation(self) -> None:

@@ -282,7 +282,7 @@ def _parts(x: Labelled, seed: int) -> tuple[Labelled, Labelled]:
                for at in (~held, held))
 
 
-class Diverged(ValueError):
+class Diverged(FloatingPointError, ValueError):
   """The loss is no finite number."""
 
 

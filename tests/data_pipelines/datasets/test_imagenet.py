@@ -69,6 +69,16 @@ def test_records_are_a_sequence_that_can_be_sent_to_processes(written):
     records[5]
 
 
+def test_pictures_of_one_name_are_told_apart_by_their_folders(root):
+  for synset, numbers in made.TRAIN.items():
+    for n in numbers:
+      (root / "train" / synset / f"{synset}_{n}.JPEG").rename(
+          root / "train" / synset / f"{n % 5}.JPEG")
+  ids = [r.id for r in read(root, "train").records]
+  assert len(set(ids)) == len(ids) == 5 and set(ids) == {
+      f"{synset}/{n % 5}" for synset, numbers in made.TRAIN.items() for n in numbers}
+
+
 def move_to_folders(root):
   for n, synset in enumerate(made.VAL, 1):
     (root / "val" / synset).mkdir(exist_ok=True)
