@@ -15,14 +15,17 @@ from PIL import Image
 
 from data_pipelines import pictures
 from data_pipelines.decode import open_video
-from experiments import modes
+from experiments import cli, modes
+from experiments.workflows import correspondence
 from tests.convert import checkpoints
 from tests.data_pipelines.layouts import davis as davis_layout
 from tests.data_pipelines.layouts import jhmdb as jhmdb_layout
 from tests.experiments import harness
+from vssl_jax import parallel
 from vssl_jax.convert import corrflow as convert
 from vssl_jax.evaluators import dense
 from vssl_jax.models.corrflow import Encoder, random_variables
+from vssl_jax.types import ConfigError
 
 CONFIG = "experiments/corrflow.py"
 TINY = {
@@ -157,28 +160,75 @@ def test_an_evaluation_as_of_another_data_set(run, cache, server, tmp_path):
     assert mine == theirs and mine
 
 
-def test_an_interrupted_evaluation_goes_on(run, tmp_path):
-  config = ml_collections.ConfigDict(json.loads((run[0] / "config.json").read_text()))
-  workflow, model = modes.load(config)
-  task = workflow.Evaluation(model, run[0])
-  embed, frames = dense.lab_blocks(model.stride), []
+def test_an_interrupted_evaluation_goes_on(run, tmp_path, monkeypatch, capsys):
+  workdir = shutil.copytree(run[0], tmp_path / "run")
+  config = ml_collections.ConfigDict(json.loads((workdir / "config.json").read_text()))
+  embed, frames, stop = dense.lab_blocks(4), [], [0]
 
-  def until(number):
-    def row(inputs):
-      frames.append(1)
-      if len(frames) == number:
-        raise KeyboardInterrupt
-      return embed(inputs)
-    return row
+  def row(inputs):
+    frames.append(1)
+    if len(frames) == stop[0]:
+      raise KeyboardInterrupt
+    return embed(inputs)
 
-  whole = task.report(until(0)).numbers
-  count = len(frames)
+  monkeypatch.setattr(modes, "_row", lambda *_: ("colours", row, ["colours"]))
+  modes.evaluate(config, workdir, "", elsewhere=True)
+  folder, = (workdir / "evaluations").iterdir()
+  whole, count = json.loads((folder / "results.json").read_text())["rows"], len(frames)
+  masks = {p.name: p.read_bytes() for p in (folder / "masks").rglob("*.png")}
+  shutil.rmtree(folder)
   frames.clear()
-  with pytest.raises(KeyboardInterrupt):  # among the points, when all masks are done
-    task.report(until(count // 2), scratch=tmp_path, about="a model")
+  stop[0] = count // 2  # among the points, when all masks are done
+  with pytest.raises(KeyboardInterrupt):
+    modes.evaluate(config, workdir, "", elsewhere=True)
+  scratch, = (folder / "unfinished").iterdir()
+  assert [p.name for p in folder.iterdir()] == ["unfinished"] and list(scratch.glob("*/*.npz"))
+  with cli.hold(scratch), pytest.raises(ConfigError, match="another process is at work here; wait"):
+    modes.evaluate(config, workdir, "", elsewhere=True)
   frames.clear()
-  assert task.report(until(0), scratch=tmp_path, about="a model").numbers == whole
+  stop[0] = 0
+  other = folder / "unfinished" / "other"  # of another model
+  other.mkdir()
+  modes.evaluate(config, workdir, "", elsewhere=True)
   assert count // 2 < len(frames) < 0.75 * count
+  assert json.loads((folder / "results.json").read_text())["rows"] == whole
+  assert {p.name: p.read_bytes() for p in (folder / "masks").rglob("*.png")} == masks
+  assert not scratch.exists() and other.exists()
+  assert "holds what evaluations of other models found" in capsys.readouterr().out
+
+
+@dear
+def test_the_evaluation_after_training_goes_on(run, tmp_path, monkeypatch):
+  one = parallel.mesh(jax.devices()[:1])
+  monkeypatch.setattr(parallel, "mesh", lambda: one)
+  whole, workdir = (shutil.copytree(run[0], tmp_path / name) for name in ("whole", "run"))
+  config = ml_collections.ConfigDict(json.loads((workdir / "config.json").read_text())).lock()
+  for place in (whole, workdir):
+    (place / "results.json").unlink()
+  modes.train(config, whole)
+  report, calls, read = correspondence.Task.report, [], []
+  embed = correspondence.Model.live
+
+  def stopping(self, row, **kwargs):
+    if len(calls) == 3:
+      raise KeyboardInterrupt
+    calls.append(1)
+    return report(self, row, **kwargs)
+
+  def counted(self, state):
+    live = embed(self, state)
+    return lambda inputs: (read.append(1), live(inputs))[1]
+
+  monkeypatch.setattr(correspondence.Task, "report", stopping)
+  monkeypatch.setattr(correspondence.Model, "live", counted)
+  with pytest.raises(KeyboardInterrupt):
+    modes.train(config, workdir)
+  first = len(read)  # of the untrained network
+  assert list((workdir / "unfinished").glob("*/*/*.npz"))
+  monkeypatch.setattr(correspondence.Task, "report", report)
+  modes.train(config, workdir)
+  assert 2 * first < len(read) < 3 * first  # the trained one, figures, and no other anew
+  assert harness.rows(workdir) == harness.rows(whole) and not (workdir / "unfinished").exists()
 
 
 def test_masks_through_a_video_of_ones_own(run, cache, server, tmp_path):
