@@ -3,6 +3,7 @@
 So evaluations share it, splits of a data set do too, and one that was interrupted goes on.
 """
 
+import concurrent.futures
 import pathlib
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from data_pipelines.store import Store, StoreWriter
 from experiments import cli, origin
-from experiments.recognition.data import Views
+from experiments.recognition.data import THREADS, Views
 from vssl_jax import log
 from vssl_jax.evaluators.labelled import Labelled
 from vssl_jax.types import ConfigError
@@ -89,7 +90,8 @@ class Described:
       shown = log.stage(views.only(left) if len(left) < len(names) else views, total=len(left),
                         name=f"{d.name} {d.split}", unit="videos")
       try:
-        self._describe(shown, names, every, needs)
+        with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:  # changes cost like decoding
+          self._describe(shown, names, every, needs, pool)
       finally:
         for kept in every.values():
           kept.finish()
@@ -110,16 +112,21 @@ class Described:
       self._plain[group] = kept
     return kept
 
-  def _describe(self, views: Iterable, names: Mapping[str, str], every: Mapping, needs: str):
+  def _describe(self, views: Iterable, names: Mapping[str, str], every: Mapping, needs: str,
+                pool: concurrent.futures.Executor) -> None:
     waiting = []
 
     def flush():
       for change, kept in every.items():
         if change and needs and needs not in every[None].widths:
           break
-        some = [(id_, x) for id_, x in waiting if names[id_] not in kept]
-        if some:
-          self._embed_some(some, change, lambda id_, *x, kept=kept: kept.append(names[id_], *x))
+        some = [row for row in waiting if names[row[0]] not in kept]
+        if not some:
+          continue
+        ids, parts = zip(*some, strict=True)
+        if change:
+          parts = tuple(pool.map(change.apply, ids, parts))
+        self._embed_some(ids, parts, lambda id_, *x, kept=kept: kept.append(names[id_], *x))
       waiting.clear()
 
     for id_, _, x in views:
@@ -130,9 +137,7 @@ class Described:
     if waiting:
       flush()
 
-  def _embed_some(self, some: Sequence, change: Change | None, keep: Callable) -> None:
-    ids = [id_ for id_, _ in some]
-    parts = [change.apply(id_, x) if change else x for id_, x in some]
+  def _embed_some(self, ids: Sequence[str], parts: Sequence[np.ndarray], keep: Callable) -> None:
     out = self._embed({"image" if parts[0].ndim == 4 else "clip": np.concatenate(parts)})
     if self._key not in out:
       raise ConfigError(f"the model gives {', '.join(sorted(out))}, but no {self._key!r}")
