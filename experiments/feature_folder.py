@@ -19,7 +19,7 @@ from numpy.lib.format import open_memmap
 from data_pipelines.encode import write_atomic
 from data_pipelines.errors import VideoError
 from data_pipelines.records import Record
-from experiments import cli
+from experiments import cli, interrupt
 from vssl_jax import log
 from vssl_jax.evaluators.dense import named
 from vssl_jax.types import ConfigError
@@ -88,7 +88,7 @@ def write(describe: Describe, videos: Sequence[Record], output: str, *, dtype: s
     try:
       save()  # from now on the folder is known as ours
       for video in log.stage(videos, name="extract", unit="videos", show=progress):
-        cli.INTERRUPT.check()
+        interrupt.INTERRUPT.check()
         try:
           if _finished(folder, video, known.get(video.id)):
             kept += 1
@@ -138,7 +138,7 @@ def _write(describe: Describe, video: Record, folder: pathlib.Path, dtype: str) 
         if t == 0:
           out = open_memmap(temporary, mode="w+", dtype=dtype, shape=(count, *row.shape))
         out[t] = _narrow(row, dtype)
-        cli.INTERRUPT.check()
+        interrupt.INTERRUPT.check()
       out.flush()
       entry = {"file": path.relative_to(folder).as_posix(), "shape": list(out.shape), **facts,
                "source": source}

@@ -12,7 +12,7 @@ import zlib
 import jax
 import numpy as np
 
-from experiments import cli, origin, registry
+from experiments import cli, interrupt, origin, registry
 from vssl_jax import parallel
 from vssl_jax import train as training
 from vssl_jax.checkpoint import Checkpoints
@@ -48,12 +48,12 @@ def train(config, workdir: pathlib.Path, *, brief: bool = False) -> None:
     workflow, model = load(config)
     model.check()
     task = workflow.Task(model, workdir)
-    cli.INTERRUPT.check()
+    interrupt.INTERRUPT.check()
     if jax.process_index() == 0:
       cli.record(config, workdir)  # not before: a config that can't be run claims no folder
       task.save(workdir)
     initial = model.init_state()
-    with cli.Stop() as stop:
+    with interrupt.Stop() as stop:
       state = _fit(task, initial, workdir, stop)
     if int(state.step) < config.train.steps or parallel.any_process(stop()):
       say(f"stopped at step {int(state.step)} of {config.train.steps}; the same command continues "

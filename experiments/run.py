@@ -26,7 +26,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from data_pipelines.errors import DataError
-from experiments import cli, config_file
+from experiments import cli, config_file, interrupt
 from vssl_jax.types import ConfigError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -87,7 +87,7 @@ def _remedy(key: str, workdir) -> str:
 
 def run(main=main) -> None:
   """A command line: errors in the user's input become one line, and exit status 2."""
-  cli.INTERRUPT.catch()
+  interrupt.INTERRUPT.catch()
   logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of every platform not found
   warnings.filterwarnings("ignore", category=UserWarning, module="orbax")
   try:

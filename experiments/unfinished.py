@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.records import Dataset
-from experiments import cli, origin
+from experiments import interrupt, origin
 
 VERSION = 1  # raise it when what was found would come out differently
 
@@ -45,7 +45,7 @@ class Unfinished:
       os.replace(part, self._file(name))
     finally:
       part.unlink(missing_ok=True)
-    cli.INTERRUPT.check()
+    interrupt.INTERRUPT.check()
 
 
 def state(dataset: Dataset) -> list:

@@ -22,7 +22,7 @@ from data_pipelines import encode, media, picture
 from data_pipelines.container import UNKNOWN_FPS
 from data_pipelines.datasets import numbered
 from data_pipelines.records import Record
-from experiments import cli
+from experiments import cli, interrupt
 from experiments.correspondence import results_folder
 from experiments.correspondence.marked import Masks, Points
 from vssl_jax import log
@@ -157,7 +157,7 @@ def _run(embed: Embed, marked: Masks | Points, reader, folder: pathlib.Path,
     for result in bar:
       show(marked.drawn(waiting.popleft(), result))
       lost += ~marked.present(result)
-      cli.INTERRUPT.check()
+      interrupt.INTERRUPT.check()
   return {name: int(n) for name, n in zip(marked.names, lost, strict=True) if n}
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_pipelines.store import Store, StoreWriter
-from experiments import cli, origin
+from experiments import interrupt, origin
 from experiments.recognition.data import THREADS, Views
 from vssl_jax import log
 from vssl_jax.evaluators.labelled import Labelled
@@ -130,7 +130,7 @@ class Described:
       waiting.clear()
 
     for id_, _, x in views:
-      cli.INTERRUPT.check()
+      interrupt.INTERRUPT.check()
       waiting.append((id_, x))
       if len(waiting) == self._batch:
         flush()

@@ -12,7 +12,7 @@ from data_pipelines import frames as frame_pipeline
 from data_pipelines import lock
 from data_pipelines.records import Record, RetrievalData
 from data_pipelines.store import Store, StoreWriter, View
-from experiments import cli, origin
+from experiments import interrupt, origin
 from vssl_jax import log, parallel
 from vssl_jax.convert import resnet as convert
 from vssl_jax.models import frame_features
@@ -93,7 +93,7 @@ def extract(extractor: Extractor, videos: Sequence[Record], append: Callable, re
   items = extractor.sequences(videos)
   with log.progress(items, name=name, total=len(videos), unit="videos") as bar:
     for item in bar:
-      cli.INTERRUPT.check()
+      interrupt.INTERRUPT.check()
       if item["ok"]:
         append(item["id"], extractor(item["frames"]))
       else:

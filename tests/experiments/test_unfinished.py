@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.records import Dataset, Record
-from experiments import cli, unfinished
+from experiments import interrupt, unfinished
 from experiments.unfinished import Unfinished
 
 
@@ -46,7 +46,7 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path, content):
 
 def test_a_signal_is_heard_when_an_array_is_kept(tmp_path, monkeypatch):
   known = Unfinished(tmp_path)
-  monkeypatch.setattr(cli.INTERRUPT, "_came", True)
+  monkeypatch.setattr(interrupt.INTERRUPT, "_came", True)
   with pytest.raises(KeyboardInterrupt):
     known["a"] = {"x": np.ones(1)}
   assert known.get("a")["x"] == 1
