@@ -261,7 +261,8 @@ def markdown(summary: dict) -> str:
 def _cell(cell: dict | None, best: float) -> str:
   if cell is None:
     return "-"
-  text = f"{cell['mean']:.3f}" + ("" if cell["std"] is None else f" ± {cell['std']:.3f}")
+  digits = ".3g" if "plain" in cell else ".3f"
+  text = f"{cell['mean']:{digits}}" + ("" if cell["std"] is None else f" ± {cell['std']:{digits}}")
   return f"**{text}**" if cell["mean"] == best and "plain" not in cell else text
 
 

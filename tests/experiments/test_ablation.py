@@ -50,7 +50,7 @@ def test_other_numbers_of_a_run_are_shown_beside_and_not_judged():
   assert found["expected"] == ablation.summarise(TABLE, RESULTS)["expected"]
   lines = ablation.markdown(found).splitlines()
   assert lines[2] == "|  | DSVR cosine | DSVR chamfer | risk | seeds |"
-  assert lines[4] == "| a | **0.700 ± 0.141** | 0.300 ± 0.141 | 1.000 ± 0.707 | 2 |"
+  assert lines[4] == "| a | **0.700 ± 0.141** | 0.300 ± 0.141 | 1 ± 0.707 | 2 |"
   assert lines[6] == "| c | 0.600 | 0.100 | - | 1 |"
 
 
