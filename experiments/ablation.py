@@ -159,9 +159,9 @@ def summarise(table: Table, results: Mapping[str, Mapping[int, Measured]]) -> di
 
   Returns:
     dict: `rows`: name -> column -> {"mean", "std", "seeds"}, std being that of a sample of seeds,
-    None for one seed, and in the row `table.mean` that of a sample of rows, with "plain" for those
-    of `table.numbers`; `expected`: a list of
-    tests; `minutes` of all runs; `name`, `title`, `note`.
+    None for one seed, and in the row `table.mean` that of a sample of rows; a column of
+    `table.numbers` is "plain"; `expected`: a list of tests; `minutes` of all runs; `name`, `title`,
+    `note`.
   """
   measured = _by_similarity(table, results) if table.by == "similarity" else results
   rows = {}

@@ -207,8 +207,8 @@ def folder(c: ml_collections.ConfigDict) -> None:
 def kinetics(c: ml_collections.ConfigDict) -> None:
   """On the paper's main data set, Kinetics-400; 200 epochs of batches of 128 videos are ours.
 
-  The maps that a backward pass needs of the 512 clips of a batch come to about 190 GB in bfloat16,
-  over all devices.
+  Counted by their shapes, the outputs of all layers for the 512 clips of a batch come to 240 GB in
+  bfloat16: a backward pass keeps about as much, over all devices.
   """
   c.data.update(name="kinetics400", root=config_dict.placeholder(str), split="train",
                 allow_missing=True)

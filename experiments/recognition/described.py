@@ -21,7 +21,7 @@ from vssl_jax.types import ConfigError
 VERSION = 1  # raise it when what was stored would come out differently
 OUTPUTS = ("mean", "logvar", "logits")  # what evaluations ask for beside the features
 
-
+# Rows, a video's views one after the other and videos in order; and the outputs, [N, D] each.
 Part = tuple[Labelled, dict[str, np.ndarray]]
 
 
@@ -59,9 +59,6 @@ class Described:
 
   def of(self, views: Views) -> Part:
     """Features of all views of all readable videos, and those of `OUTPUTS` that there are.
-
-    Returns:
-      rows, a video's views one after the other and videos in order; and the outputs, [N, D] each.
 
     Raises:
       ConfigError: no video can be read, or the model gives no such features.

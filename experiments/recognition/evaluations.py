@@ -86,6 +86,7 @@ def _views(settings, part: str, like, key: str):
   filled = {name: as_trained[name] for name, value in own.items()
             if value is None and name in as_trained}
   found = own | filled
+  # Itself where nothing changes: an error tells where in the config a key is missing.
   if found == {name: x for name, x in settings.views.to_dict().items() if name in own}:
     return settings.views
   return type(settings.views)(found)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tests.evaluators.stopping import Stopping
 from vssl_jax.evaluators import dense, keypoints
 from vssl_jax.types import ConfigError
 
@@ -49,21 +50,11 @@ def test_points_are_followed_and_standing_still_is_not_enough():
 
 
 def test_an_interrupted_evaluation_goes_on(tmp_path):
-  evaluator, kept, calls = make([clip("a"), clip("b", length=3)]), {}, []
-
-  def until(number):
-    def embed(inputs):
-      calls.append(1)
-      if len(calls) == number:
-        raise KeyboardInterrupt
-      return FLOOR(inputs)
-    return embed
-
+  evaluator, kept = make([clip("a"), clip("b", length=3)]), {}
   with pytest.raises(KeyboardInterrupt):
-    evaluator.report(until(6), tmp_path, kept)
+    evaluator.report(Stopping(FLOOR, 6), tmp_path, kept)
   assert list(kept) == ["a"]
-  calls.clear()
-  report = evaluator.report(until(4), tmp_path, kept)  # asks for the frames of b alone
+  report = evaluator.report(Stopping(FLOOR, 4), tmp_path, kept)  # asks for the frames of b alone
   assert report.numbers == evaluator.report(FLOOR).numbers
   assert {p.name for p in tmp_path.iterdir()} == {"a.csv", "b.csv"}
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.evaluators.stopping import Stopping
 from vssl_jax.evaluators import dense, masks, segmentation
 from vssl_jax.metrics import segmentation as metrics
 from vssl_jax.types import ConfigError
@@ -62,21 +63,11 @@ def test_a_square_is_followed_and_standing_still_is_not_enough(tmp_path):
 
 
 def test_an_interrupted_evaluation_goes_on(tmp_path):
-  evaluator, kept, calls = make([clip("a/b"), clip("c", length=4)]), {}, []
-
-  def until(number):
-    def embed(inputs):
-      calls.append(1)
-      if len(calls) == number:
-        raise KeyboardInterrupt
-      return FLOOR(inputs)
-    return embed
-
+  evaluator, kept = make([clip("a/b"), clip("c", length=4)]), {}
   with pytest.raises(KeyboardInterrupt):
-    evaluator.report(until(7), tmp_path, kept)
+    evaluator.report(Stopping(FLOOR, 7), tmp_path, kept)
   assert list(kept) == ["a/b"]
-  calls.clear()
-  report = evaluator.report(until(5), tmp_path, kept)  # asks for the frames of c alone
+  report = evaluator.report(Stopping(FLOOR, 5), tmp_path, kept)  # asks for the frames of c alone
   want = evaluator.report(FLOOR)
   assert report.numbers == want.numbers and list(report.sequences) == ["a/b", "c"]
   assert list(kept) == ["a/b", "c"] and len(list(tmp_path.glob("**/*.png"))) == 9

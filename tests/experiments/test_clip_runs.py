@@ -61,3 +61,12 @@ def test_a_run_without_steps_has_no_videos(config, tmp_path):
   training.save(tmp_path)
   assert training.facts == {"videos": 0, "start": ""}
   assert json.loads((tmp_path / origin.FILE).read_text())["videos"] == 0
+
+
+@pytest.mark.parametrize("workers, want", [(0, (0, 64)), (3, (3, 21)), (-1, (5, 12))])
+def test_processes_that_read_share_the_buffer(config, tmp_path, monkeypatch, workers, want):
+  monkeypatch.setattr(clip_runs, "cpus", lambda: 5)
+  monkeypatch.setattr(clip_runs.clips, "batches", lambda *_, **options: options)
+  config.train.workers = workers
+  options = clip_runs.Training(config, tmp_path).batches(read=None)
+  assert (options["workers"], options["buffer"]) == want

@@ -20,6 +20,7 @@ from experiments.workflows import correspondence
 from tests.convert import checkpoints
 from tests.data_pipelines.layouts import davis as davis_layout
 from tests.data_pipelines.layouts import jhmdb as jhmdb_layout
+from tests.evaluators.stopping import Stopping
 from tests.experiments import harness
 from vssl_jax import parallel
 from vssl_jax.convert import corrflow as convert
@@ -163,34 +164,25 @@ def test_an_evaluation_as_of_another_data_set(run, cache, server, tmp_path):
 def test_an_interrupted_evaluation_goes_on(run, tmp_path, monkeypatch, capsys):
   workdir = shutil.copytree(run[0], tmp_path / "run")
   config = ml_collections.ConfigDict(json.loads((workdir / "config.json").read_text()))
-  embed, frames, stop = dense.lab_blocks(4), [], [0]
-
-  def row(inputs):
-    frames.append(1)
-    if len(frames) == stop[0]:
-      raise KeyboardInterrupt
-    return embed(inputs)
-
+  row = Stopping(dense.lab_blocks(4))
   monkeypatch.setattr(modes, "_row", lambda *_: ("colours", row, ["colours"]))
   modes.evaluate(config, workdir, "", elsewhere=True)
   folder, = (workdir / "evaluations").iterdir()
-  whole, count = json.loads((folder / "results.json").read_text())["rows"], len(frames)
+  whole, count = json.loads((folder / "results.json").read_text())["rows"], row.calls
   masks = {p.name: p.read_bytes() for p in (folder / "masks").rglob("*.png")}
   shutil.rmtree(folder)
-  frames.clear()
-  stop[0] = count // 2  # among the points, when all masks are done
+  row.calls, row.at = 0, count // 2  # among the points, when all masks are done
   with pytest.raises(KeyboardInterrupt):
     modes.evaluate(config, workdir, "", elsewhere=True)
   scratch, = (folder / "unfinished").iterdir()
   assert [p.name for p in folder.iterdir()] == ["unfinished"] and list(scratch.glob("*/*.npz"))
   with cli.hold(scratch), pytest.raises(ConfigError, match="another process is at work here; wait"):
     modes.evaluate(config, workdir, "", elsewhere=True)
-  frames.clear()
-  stop[0] = 0
+  row.calls = row.at = 0
   other = folder / "unfinished" / "other"  # of another model
   other.mkdir()
   modes.evaluate(config, workdir, "", elsewhere=True)
-  assert count // 2 < len(frames) < 0.75 * count
+  assert count // 2 < row.calls < 0.75 * count
   assert json.loads((folder / "results.json").read_text())["rows"] == whole
   assert {p.name: p.read_bytes() for p in (folder / "masks").rglob("*.png")} == masks
   assert not scratch.exists() and other.exists()

@@ -85,6 +85,7 @@ def check_table(run):
   logged = harness.metrics(workdir)
   assert [row["step"] for row in logged] == [1, 2]
   assert all(np.isfinite(row["loss"]) for row in logged)
+  assert not [key for row in logged for key in row if key.startswith(("eval/noise", "eval/blur"))]
   assert "The exported model was evaluated as well: the same features" in text
 
 
@@ -158,13 +159,17 @@ def test_another_data_set(run, cache, server):
                       *train(name, workdir, cache, data__seed=5)[:1],
                       *harness.settings({k: v for k, v in RUNS[name][1].items()
                                          if k.startswith(("data.", "evals."))}),
-                      f"--config.data.cache_dir={cache}", "--config.data.seed=5")
+                      f"--config.data.cache_dir={cache}", "--config.data.seed=5",
+                      "--config.embed.batch=3")
   assert result.status == 0, result.err
   assert "weights on the data set 'procedural': 2 steps of 4 videos" in " ".join(result.out.split())
   folder, = (workdir / "evaluations").glob("procedural-*")
   found = json.loads((folder / "results.json").read_text())
   assert found["rows"] and found["trained"]["train"]["steps"] == 2
   assert (folder / "retrieval.png").is_file()
+  wrong = server.run("--mode=eval", f"--workdir={workdir}", f"--config=experiments/{name}.py",
+                     "--config.embed.batch=0")
+  assert wrong.status == 2 and "embed.batch=0 must be at least 1" in wrong.err, wrong.err
 
 
 @dear
