@@ -173,6 +173,8 @@ def check_equal(live: Reports, exported: Reports) -> str:
   the features that are compared, and the mean of tracks only roughly.
   """
   both = live.features.keys() & exported.features.keys()  # a file may have failed to be read once
+  if live.features and not both:
+    raise RuntimeError("the export differs from the model: they describe no view in common")
   largest = max([1e-12, *(np.abs(live.features[k]).max() for k in both)])
   worst = float(np.max([np.abs(live.features[k] - exported.features[k]).max() / largest
                         for k in both], initial=0.0))

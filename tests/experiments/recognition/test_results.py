@@ -50,6 +50,13 @@ def test_an_export_that_gives_nothing_finite():
     results.check_equal(reports(), dataclasses.replace(reports(), features={"part": bad}))
 
 
+def test_an_export_that_describes_nothing_in_common():
+  with pytest.raises(RuntimeError, match="no view in common"):
+    results.check_equal(reports(), dataclasses.replace(reports(), features={}))
+  plain = dataclasses.replace(reports(), features={})  # tracking alone
+  assert results.check_equal(plain, plain)
+
+
 def test_what_a_run_was_trained_by():
   c = classify.get_config("ucf101").to_dict() | {"seed": 3}
   c["method"]["weights"] = "a/b.safetensors"
